@@ -1,0 +1,207 @@
+"""The listening sockets of a worker and the set of its connections.
+
+Accepting is done by hand, one connection for each wake-up. It costs nothing against a loop's
+own server, it spreads connections evenly over the workers that share a socket, and not
+reading a listener is the brake: for ``worker_connections`` and when descriptors run out.
+
+Three verbs end it: ``suspend()`` accepts no more, ``drain()`` lets the last requests end,
+``stop()`` closes what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+
+from gunicorn_asgi.aio.http1 import HTTP1Protocol
+from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.protocol.limits import DrainSchedule
+from gunicorn_asgi.protocol.scope import Peer
+
+__all__ = ["Listener", "Server"]
+
+# accept(2): the connection was gone before we took it, or a neighbour was faster.
+_NO_CONNECTION = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ECONNABORTED})
+
+
+class Listener:
+    """One inherited listening socket.
+
+    Attributes:
+        sock: the socket; it stays the caller's, its backlog is never touched.
+        tls: the context for its connections, None for plain ones.
+    """
+
+    __slots__ = ("_path", "sock", "tls")
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        self.sock = sock
+        self.tls = tls
+        self._path: str | None = None
+        if sock.family == socket.AF_UNIX:
+            name = sock.getsockname()
+            # An abstract socket's name comes as bytes, with a leading NUL.
+            self._path = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+    def peer(self, transport: asyncio.BaseTransport) -> Peer:
+        """Both ends of a connection that was accepted here."""
+        tls = self.tls is not None
+        if self._path is not None:
+            return Peer(None, (self._path, None), tls)
+        client = transport.get_extra_info("peername")
+        server = transport.get_extra_info("sockname")
+        return Peer(
+            (client[0], client[1]) if client else None,
+            (server[0], server[1]) if server else None,
+            tls,
+        )
+
+
+class Server:
+    """Accepts on the listeners of one worker."""
+
+    def __init__(self, state: ServerState, listeners: list[Listener]) -> None:
+        self._state = state
+        self._listeners = listeners
+        self._opening: set[asyncio.Task[None]] = set()
+        self._suspended = True
+        self._accepting = False
+        self._resume_timer: asyncio.TimerHandle | None = None
+        self._told_cap = False
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._suspended = False
+        self._resume()
+
+    def suspend(self) -> None:
+        """Accept no more; idempotent. What was accepted is served."""
+        self._suspended = True
+        self._state.on_below_cap = None
+        if self._resume_timer is not None:
+            self._resume_timer.cancel()
+        self._pause()
+
+    def drain(self, code: int) -> None:
+        """Let every connection end after what it has begun; WebSockets close with ``code``."""
+        self._state.draining = True
+        for connection in list(self._state.connections):
+            connection.drain(code)
+
+    async def end(self, schedule: DrainSchedule, code: int) -> None:
+        """Drain, and deal with what is left as ``schedule`` says; returns at its ``stop``.
+
+        May be cancelled and called again with a quicker schedule.
+        """
+        self.drain(code)
+        loop = self._state.loop
+        timers = [
+            loop.call_later(schedule.tell, self._tell),
+            loop.call_later(schedule.cancel, self._cancel),
+        ]
+        try:
+            await asyncio.wait_for(self._idle(), schedule.stop)
+        except asyncio.TimeoutError:
+            self.stop()
+            await asyncio.sleep(0)  # aborted transports report connection_lost in the next turn
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def stop(self) -> None:
+        """Close every connection at once."""
+        state = self._state
+        state.log.warning(
+            "Closing %d connections with %d running requests",
+            len(state.connections) + len(self._opening),
+            len(state.tasks),
+        )
+        for task in list(self._opening):
+            task.cancel()
+        for connection in list(state.connections):
+            connection.abort()
+
+    def _tell(self) -> None:
+        """Send ``http.disconnect`` to the applications that still run."""
+        for connection in list(self._state.connections):
+            connection.tell()
+
+    def _cancel(self) -> None:
+        """Cancel the applications that still run."""
+        for task in list(self._state.tasks):
+            task.cancel()
+
+    async def _idle(self) -> None:
+        """Wait until no connection is open and no application runs."""
+        state = self._state
+        while self._opening or state.connections or state.tasks:
+            if self._opening:
+                await asyncio.wait(self._opening)
+            else:
+                state.idle = asyncio.Event()
+                await state.idle.wait()
+
+    def _resume(self) -> None:
+        self._resume_timer = None
+        if self._suspended or self._accepting:
+            return
+        self._accepting = True
+        for listener in self._listeners:
+            self._state.loop.add_reader(listener.sock.fileno(), self._accept, listener)
+
+    def _pause(self) -> None:
+        if not self._accepting:
+            return
+        self._accepting = False
+        for listener in self._listeners:
+            self._state.loop.remove_reader(listener.sock.fileno())
+
+    def _accept(self, listener: Listener) -> None:
+        try:
+            sock, _ = listener.sock.accept()
+        except OSError as exc:
+            if exc.errno not in _NO_CONNECTION:
+                self._exhausted(exc)
+            return
+        sock.setblocking(False)
+        task = self._state.loop.create_task(self._open(sock, listener))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        cap = self._state.limits.connections
+        if 0 < cap <= len(self._opening) + len(self._state.connections):
+            self._reached_cap(cap)
+
+    async def _open(self, sock: socket.socket, listener: Listener) -> None:
+        state = self._state
+        try:
+            await state.loop.connect_accepted_socket(
+                lambda: HTTP1Protocol(state, listener), sock, ssl=listener.tls
+            )
+        except (OSError, asyncio.CancelledError) as exc:
+            # ssl.SSLError is an OSError: a peer that does not speak TLS, or left in between.
+            sock.close()
+            state.log.debug("A connection could not be opened: %r", exc)
+            if state.on_below_cap is not None:
+                state.on_below_cap()
+
+    def _reached_cap(self, cap: int) -> None:
+        """worker_connections: the backlog holds the next ones, or another worker takes them."""
+        self._pause()
+        self._state.on_below_cap = self._below_cap
+        if not self._told_cap:
+            self._told_cap = True
+            self._state.log.warning("worker_connections (%d) reached: not accepting", cap)
+
+    def _below_cap(self) -> None:
+        if len(self._opening) + len(self._state.connections) < self._state.limits.connections:
+            self._state.on_below_cap = None
+            self._resume()
+
+    def _exhausted(self, exc: OSError) -> None:
+        """EMFILE, ENFILE, ENOBUFS, ENOMEM: a readable listener would turn into a busy loop."""
+        pause = self._state.limits.accept_pause
+        self._pause()
+        self._resume_timer = self._state.loop.call_later(pause, self._resume)
+        self._state.log.error("Not accepting for %g s: %s", pause, exc)

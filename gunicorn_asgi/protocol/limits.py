@@ -1,0 +1,101 @@
+"""The one place where the numbers of a worker live.
+
+Frozen values, made by the process room out of Gunicorn's settings and ours, handed down to
+everything below. Seconds and bytes throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DrainSchedule", "Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes (bytes), counts and deadlines (seconds) of one worker.
+
+    Attributes:
+        request_line: longest request line; Gunicorn's ``limit_request_line``, 0 is no limit.
+        request_fields: most fields in a head; Gunicorn's ``limit_request_fields``.
+        request_field_size: longest field; Gunicorn's ``limit_request_field_size``, 0 is no limit.
+        connections: open connections at which accepting stops; Gunicorn's
+            ``worker_connections``, 0 is no limit.
+        read_buffer: request body bytes held for the application before the socket is no
+            longer read. 256 KiB is what Gunicorn's own worker holds; uvicorn's 64 KiB costs half
+            the upload throughput.
+        write_buffer: response bytes held for a slow reader before ``send()`` waits;
+            asyncio's own default for a transport.
+        discard_body: request body bytes read and thrown away to keep a connection whose
+            application answered without reading; Go's net/http uses the same 256 KiB.
+        keep_alive: idle time between two requests; Gunicorn's ``keepalive``.
+        request_head: time for a whole head, from the first byte or, on a fresh connection,
+            from the accept. nginx's client_header_timeout and Apache's RequestReadTimeout
+            allow 60 s and 40 s; a proxy or browser needs far less.
+        linger: how long leftovers are read after the last answer, so that closing does not
+            turn into a reset that destroys it; nginx's lingering_timeout is 5 s.
+        disconnect_grace: how long an application may run on after its client left;
+            Gunicorn's ``asgi_disconnect_grace_period``, 0 cancels it at once.
+        drain_linger: how long, at the most, an idle connection is kept while draining.
+        websocket_message: largest WebSocket message; ``websocket_max_message_size``.
+        websocket_close: time for the peer's half of the closing handshake.
+        accept_pause: pause of accepting when descriptors have run out; asyncio waits 1 s too.
+    """
+
+    request_line: int = 4094
+    request_fields: int = 100
+    request_field_size: int = 8190
+    connections: int = 1000
+    read_buffer: int = 256 * 1024
+    write_buffer: int = 64 * 1024
+    discard_body: int = 256 * 1024
+    keep_alive: float = 2.0
+    request_head: float = 30.0
+    linger: float = 5.0
+    disconnect_grace: float = 3.0
+    drain_linger: float = 5.0
+    websocket_message: int = 16 * 1024 * 1024
+    websocket_close: float = 10.0
+    accept_pause: float = 1.0
+
+    @property
+    def head_size(self) -> int:
+        """Most bytes of a whole head that may be buffered before it is refused, 0 is no limit."""
+        if not (self.request_line and self.request_field_size):
+            return 0
+        return self.request_line + self.request_fields * (self.request_field_size + 2) + 4
+
+
+@dataclass(frozen=True)
+class DrainSchedule:
+    """When, in seconds after a drain began, each kind of leftover is dealt with.
+
+    Gunicorn's arbiter sends SIGKILL ``graceful_timeout`` after its SIGTERM (``Arbiter.stop``),
+    so everything, lifespan.shutdown included, has to be over before. The fractions leave
+    running requests the larger part, and the application's shutdown a share that cannot be eaten.
+
+    Attributes:
+        tell: streams that still run get ``http.disconnect``.
+        cancel: what still runs is cancelled.
+        stop: whatever is still open is closed; lifespan.shutdown begins at the latest.
+        leave: lifespan.shutdown is given up; the process ends.
+    """
+
+    tell: float
+    cancel: float
+    stop: float
+    leave: float
+
+    @classmethod
+    def graceful(cls, graceful_timeout: float) -> DrainSchedule:
+        """The schedule inside Gunicorn's ``graceful_timeout`` (seconds)."""
+        leave = max(0.0, graceful_timeout - min(0.5, 0.1 * graceful_timeout))
+        return cls(0.6 * leave, 0.75 * leave, 0.85 * leave, leave)
+
+    @classmethod
+    def quick(cls) -> DrainSchedule:
+        """The schedule of a quick stop (INT, QUIT): everything at once, a short shutdown.
+
+        An arbiter that is asked a second time gives its workers 2 s (``Arbiter.stop``).
+        """
+        return cls(0.0, 0.0, 0.2, 1.5)

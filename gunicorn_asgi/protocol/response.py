@@ -1,0 +1,273 @@
+"""HTTP/1.1, the writing half: ASGI response messages to bytes.
+
+One ``ResponseEncoder`` for each response decides the framing once, when the head goes out,
+and holds the application to it afterwards. What the application says about framing and about
+the connection is taken as a wish: ``content-length`` is obeyed and enforced, ``connection:
+close`` is obeyed, ``transfer-encoding`` is ignored (ASGI: HTTP, "Response Start").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from http import HTTPStatus
+
+from gunicorn_asgi.protocol.errors import LocalProtocolError
+from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value, tokens
+
+__all__ = ["Framing", "ResponseEncoder", "error_response", "reason_phrase"]
+
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+_LINES = {
+    version: {
+        code: b"HTTP/%b %d %b\r\n" % (version.encode("ascii"), code, reason)
+        for code, reason in _REASONS.items()
+    }
+    for version in ("1.0", "1.1")
+}
+
+# The name in the Server field (RFC 9110 section 10.2.4). No version: it would only help an attacker.
+_SERVER = b"server: gunicorn_asgi\r\n"
+
+
+class Framing(IntEnum):
+    """How the end of a response body is marked (RFC 9112 section 6.3)."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+
+
+def reason_phrase(status: int) -> bytes:
+    """The reason phrase of ``status``, empty if it has none."""
+    return _REASONS.get(status, b"")
+
+
+class _Wishes:
+    """What an application's header list says about framing, connection and defaults."""
+
+    __slots__ = ("close", "date", "length", "options", "server")
+
+    def __init__(self) -> None:
+        self.length: int | None = None
+        self.close = False
+        self.date = False
+        self.server = False
+        self.options: list[bytes] = []
+
+    def note(self, name: bytes, value: bytes) -> bool:
+        """Take one special field; whether it is to be written as it is."""
+        if name == b"content-length":
+            self._content_length(value)
+            return False
+        if name == b"connection":
+            self._connection(value)
+            return False
+        if name == b"date":
+            self.date = True
+        elif name == b"server":
+            self.server = True
+        # RFC 9112 6.1 and RFC 9110 7.6.1: framing and persistence are the server's alone.
+        return name not in (b"transfer-encoding", b"keep-alive", b"proxy-connection")
+
+    def _content_length(self, value: bytes) -> None:
+        if not value.isdigit():
+            raise LocalProtocolError(f"content-length is no number: {value!r}")
+        length = int(value)
+        if self.length not in (None, length):
+            raise LocalProtocolError(f"two content-lengths: {self.length} and {length}")
+        self.length = length
+
+    def _connection(self, value: bytes) -> None:
+        for token in tokens(value):
+            if token == b"close":
+                self.close = True
+            elif token != b"keep-alive":
+                self.options.append(token)
+
+
+_NO_WISHES = _Wishes()
+
+_SPECIAL = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-connection",
+        b"server",
+        b"transfer-encoding",
+    }
+)
+
+
+def _fields(headers: Iterable[Iterable[bytes]], wishes: _Wishes) -> list[bytes]:
+    """The application's fields as checked lines; the special ones go to ``wishes``.
+
+    Raises:
+        LocalProtocolError: a field that cannot be sent (RFC 9110 section 5.5; response splitting).
+    """
+    out = []
+    for name, value in headers:
+        if not (isinstance(name, bytes) and isinstance(value, bytes)):
+            raise LocalProtocolError(f"header is not made of bytes: {name!r}: {value!r}")
+        if bad_field_name(name):
+            raise LocalProtocolError(f"header name is no token: {name!r}")
+        if bad_field_value(value):
+            raise LocalProtocolError(f"control character in header {name!r}: {value!r}")
+        lowered = name.lower()
+        if lowered in _SPECIAL and not wishes.note(lowered, value):
+            continue
+        out.append(b"%b: %b\r\n" % (name, value))
+    return out
+
+
+class ResponseEncoder:
+    """The bytes of one response: ``start()``, once ``head()``, then ``body()`` and ``end()``.
+
+    Attributes:
+        framing: how its body ends; known once ``head()`` was called.
+        remaining: body bytes still owed with Framing.LENGTH.
+        keep_alive: whether the connection may live on after it.
+        status: the status code, 0 before ``start()``.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_head_only",
+        "_http10",
+        "_wishes",
+        "framing",
+        "keep_alive",
+        "remaining",
+        "status",
+    )
+
+    def __init__(self, method: str, version: str) -> None:
+        self._head_only = method == "HEAD"
+        self._http10 = version == "1.0"
+        self._wishes = _NO_WISHES
+        self._fields: list[bytes] = []
+        self.framing = Framing.NONE
+        self.remaining = 0
+        self.keep_alive = False
+        self.status = 0
+
+    def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+        """Check and keep the status (200 to 999) and the application's fields.
+
+        Raises:
+            LocalProtocolError: one of them cannot be sent; nothing was changed.
+        """
+        if type(status) is not int or not 200 <= status <= 999:
+            raise LocalProtocolError(f"status is not an int from 200 to 999: {status!r}")
+        wishes = _Wishes()
+        self._fields = _fields(headers, wishes)
+        self._wishes = wishes
+        self.status = status
+
+    def head(self, date: bytes, final: int | None, keep_alive: bool) -> bytes:
+        """The status line and the header section.
+
+        Args:
+            date: a complete Date line, used if the application sent none.
+            final: the whole body's length (bytes) if it is known now, else None.
+            keep_alive: whether client and server let the connection live on.
+        """
+        wishes = self._wishes
+        self.keep_alive = keep_alive and not wishes.close
+        out = [self._status_line(), *self._fields]
+        if not wishes.date:
+            out.append(date)
+        if not wishes.server:
+            out.append(_SERVER)
+        self._frame(wishes.length, final, out)
+        self._connection(wishes.options, out)
+        out.append(b"\r\n")
+        return b"".join(out)
+
+    def body(self, data: bytes) -> bytes:
+        """``data`` framed; empty where the response has no body (RFC 9110 section 6.4.1).
+
+        Raises:
+            LocalProtocolError: more bytes than content-length promised.
+        """
+        framing = self.framing
+        if framing is Framing.LENGTH:
+            self.remaining -= len(data)
+            if self.remaining < 0:
+                raise LocalProtocolError("response body is longer than its content-length")
+            return data
+        if framing is Framing.CHUNKED:
+            return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        return data if framing is Framing.CLOSE else b""
+
+    def end(self) -> bytes:
+        """What ends the body.
+
+        Raises:
+            LocalProtocolError: fewer bytes than content-length promised.
+        """
+        if self.framing is Framing.CHUNKED:
+            return b"0\r\n\r\n"
+        if self.framing is Framing.LENGTH and self.remaining:
+            raise LocalProtocolError("response body is shorter than its content-length")
+        return b""
+
+    def _status_line(self) -> bytes:
+        version = "1.0" if self._http10 else "1.1"
+        line = _LINES[version].get(self.status)
+        return line or b"HTTP/%b %d \r\n" % (version.encode("ascii"), self.status)
+
+    def _frame(self, length: int | None, final: int | None, out: list[bytes]) -> None:
+        """Decide the framing (RFC 9112 section 6.3, RFC 9110 section 8.6)."""
+        status = self.status
+        if status == 204:
+            return  # RFC 9110 8.6: MUST NOT send a Content-Length field with a 204
+        if status == 304 or self._head_only:
+            # The field tells what a GET would have got; nothing to say where nobody knows.
+            if length is None and status != 304 and final:
+                length = final
+            if length is not None:
+                out.append(b"content-length: %d\r\n" % length)
+            return
+        if length is None:
+            length = final
+        if length is not None:
+            self.framing = Framing.LENGTH
+            self.remaining = length
+            out.append(b"content-length: %d\r\n" % length)
+        elif self._http10:
+            self.framing = Framing.CLOSE
+            self.keep_alive = False
+        else:
+            self.framing = Framing.CHUNKED
+            out.append(b"transfer-encoding: chunked\r\n")
+
+    def _connection(self, options: list[bytes], out: list[bytes]) -> None:
+        """The Connection field (RFC 9112 sections 9.3 and 9.6)."""
+        if not self.keep_alive:
+            options = [*options, b"close"]
+        elif self._http10:
+            options = [*options, b"keep-alive"]
+        if options:
+            out.append(b"connection: %b\r\n" % b", ".join(options))
+
+
+def error_response(
+    status: int,
+    date: bytes,
+    *,
+    version: str = "1.1",
+    method: str = "GET",
+    headers: Iterable[Iterable[bytes]] = (),
+) -> bytes:
+    """A complete answer of the server's own, after which the connection closes.
+
+    Its text is the reason phrase alone: the client never reads our internals.
+    """
+    body = reason_phrase(status) + b"\n"
+    encoder = ResponseEncoder(method, version)
+    encoder.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers])
+    return encoder.head(date, len(body), keep_alive=False) + encoder.body(body)

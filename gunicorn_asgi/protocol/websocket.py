@@ -1,0 +1,247 @@
+"""WebSocket (RFC 6455): wsproto's handshake and frames behind one state machine.
+
+HANDSHAKE -> OPEN (accept) | DENIAL (an HTTP response of the application's) | CLOSED (refused);
+OPEN -> CLOSING (we sent a Close frame) -> CLOSED; OPEN -> CLOSED (we answered the peer's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState as WSProtoState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Message,
+    Ping,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError as WSLocalProtocolError
+from wsproto.utilities import RemoteProtocolError as WSRemoteProtocolError
+
+from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolError
+from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value
+
+__all__ = ["TRANSITIONS", "WebSocketConnection", "WebSocketEvent", "WebSocketState"]
+
+# RFC 6455 7.4.1: codes that stand for "no frame" and never travel in one.
+ABNORMAL_CLOSURE = 1006
+
+
+class WebSocketState(IntEnum):
+    """The words of RFC 6455 section 4 and 7, and DENIAL for an HTTP answer of the application."""
+
+    HANDSHAKE = 0
+    OPEN = 1
+    DENIAL = 2
+    CLOSING = 3
+    CLOSED = 4
+
+
+class WebSocketEvent(IntEnum):
+    """What happens to a connection. LOST is the end of the transport, SHUT of both halves."""
+
+    ACCEPT = 0
+    DENY = 1
+    CLOSE = 2
+    SHUT = 3
+    LOST = 4
+
+
+TRANSITIONS: dict[WebSocketState, dict[WebSocketEvent, WebSocketState]] = {
+    WebSocketState.HANDSHAKE: {
+        WebSocketEvent.ACCEPT: WebSocketState.OPEN,
+        WebSocketEvent.DENY: WebSocketState.DENIAL,
+        WebSocketEvent.LOST: WebSocketState.CLOSED,
+    },
+    WebSocketState.DENIAL: {
+        WebSocketEvent.SHUT: WebSocketState.CLOSED,
+        WebSocketEvent.LOST: WebSocketState.CLOSED,
+    },
+    WebSocketState.OPEN: {
+        WebSocketEvent.CLOSE: WebSocketState.CLOSING,
+        WebSocketEvent.SHUT: WebSocketState.CLOSED,
+        WebSocketEvent.LOST: WebSocketState.CLOSED,
+    },
+    WebSocketState.CLOSING: {
+        WebSocketEvent.SHUT: WebSocketState.CLOSED,
+        WebSocketEvent.LOST: WebSocketState.CLOSED,
+    },
+    WebSocketState.CLOSED: {WebSocketEvent.LOST: WebSocketState.CLOSED},
+}
+
+
+class WebSocketConnection:
+    """One WebSocket, without a transport.
+
+    Attributes:
+        state: its WebSocketState.
+        close_code: what the application is told: the peer's code, 1005 if its Close frame had
+            none, 1006 if no Close frame came (RFC 6455 section 7.1.5), or the code of ours.
+        close_reason: the reason that came with it.
+    """
+
+    __slots__ = (
+        "_head",
+        "_max_message",
+        "_parts",
+        "_size",
+        "_wsproto",
+        "close_code",
+        "close_reason",
+        "state",
+    )
+
+    def __init__(self, head: RequestHead, max_message: int) -> None:
+        """``max_message`` (bytes) bounds a message; 0 is no limit."""
+        self._head = head
+        self._max_message = max_message
+        self._wsproto = WSConnection(ConnectionType.SERVER)
+        self._parts: list[str | bytes] = []
+        self._size = 0
+        self.state = WebSocketState.HANDSHAKE
+        self.close_code = ABNORMAL_CLOSURE
+        self.close_reason = ""
+
+    def fire(self, event: WebSocketEvent) -> None:
+        """Take ``event``; the only writer of ``state``.
+
+        Raises:
+            LocalProtocolError: the event is not allowed in this state.
+        """
+        try:
+            self.state = TRANSITIONS[self.state][event]
+        except KeyError:
+            raise LocalProtocolError(f"can't {event.name} while {self.state.name}") from None
+
+    def handshake(self) -> list[str]:
+        """Check the opening handshake (RFC 6455 section 4.2.1) and return the subprotocols offered.
+
+        Raises:
+            RemoteProtocolError: it is none; ``status_hint`` is 400, 405 or 426.
+        """
+        head = self._head
+        if head.method != "GET":
+            raise RemoteProtocolError("WebSocket handshake is no GET", 405)
+        try:
+            self._wsproto.initiate_upgrade_connection(head.headers, head.target)
+            (request,) = self._wsproto.events()
+        except WSRemoteProtocolError as exc:
+            status = getattr(exc.event_hint, "status_code", 400)
+            raise RemoteProtocolError(str(exc), status) from None
+        except (WSLocalProtocolError, UnicodeError) as exc:
+            # Odd bytes in Host or in a list of tokens: h11 and wsproto decode them strictly.
+            raise RemoteProtocolError(f"WebSocket handshake is malformed: {exc}") from None
+        return list(request.subprotocols) if isinstance(request, Request) else []
+
+    def accept(self, subprotocol: str | None, headers: Iterable[Iterable[bytes]]) -> bytes:
+        """The 101 response (RFC 6455 section 4.2.2).
+
+        Raises:
+            LocalProtocolError: not in HANDSHAKE, a subprotocol that was not offered, or a field
+                that cannot be sent.
+        """
+        checked = []
+        for name, value in headers:
+            if not (isinstance(name, bytes) and isinstance(value, bytes)):
+                raise LocalProtocolError(f"header is not made of bytes: {name!r}: {value!r}")
+            if bad_field_name(name) or bad_field_value(value):
+                raise LocalProtocolError(f"header cannot be sent: {name!r}: {value!r}")
+            if name.lower() == b"sec-websocket-protocol":
+                raise LocalProtocolError("sec-websocket-protocol is set by `subprotocol`")
+            checked.append((name, value))
+        event = AcceptConnection(subprotocol=subprotocol, extra_headers=checked)
+        if self.state is not WebSocketState.HANDSHAKE:
+            self.fire(WebSocketEvent.ACCEPT)  # raises, and says in which state we are
+        data = self._send(event)
+        self.fire(WebSocketEvent.ACCEPT)
+        return data
+
+    def message(self, data: str | bytes) -> bytes:
+        """One whole message as a frame.
+
+        Raises:
+            LocalProtocolError: not OPEN.
+        """
+        if self.state is not WebSocketState.OPEN:
+            raise LocalProtocolError(f"can't send a message while {self.state.name}")
+        return self._send(TextMessage(data) if isinstance(data, str) else BytesMessage(data))
+
+    def close(self, code: int, reason: str) -> bytes:
+        """Our Close frame; the state is CLOSING until the peer's comes.
+
+        Raises:
+            LocalProtocolError: not OPEN, or a code that must not travel (RFC 6455 section 7.4).
+        """
+        if not (1000 <= code <= 1014 and code not in (1004, 1005, 1006) or 3000 <= code <= 4999):
+            raise LocalProtocolError(f"close code cannot be sent: {code!r}")
+        self.fire(WebSocketEvent.CLOSE)
+        self.close_code, self.close_reason = code, reason
+        return self._send(CloseConnection(code=code, reason=reason or None))
+
+    def feed(self, data: bytes) -> tuple[list[str | bytes], bytes]:
+        """Parse ``data``: the messages completed by it, and the bytes to answer with.
+
+        A broken rule or a too large message becomes a Close frame among these bytes (RFC 6455
+        section 7.1.7); look at ``state`` afterwards.
+        """
+        if self.state not in (WebSocketState.OPEN, WebSocketState.CLOSING):
+            return [], b""
+        messages: list[str | bytes] = []
+        answer = b""
+        self._wsproto.receive_data(data)
+        for event in self._wsproto.events():
+            if isinstance(event, Message):
+                if self.state is WebSocketState.OPEN:
+                    answer += self._collect(event, messages)
+            elif isinstance(event, Ping):
+                if self.state is WebSocketState.OPEN:
+                    answer += self._send(event.response())
+            elif isinstance(event, CloseConnection):
+                answer += self._closed(event)
+            if self.state is WebSocketState.CLOSED:
+                break
+        return messages, answer
+
+    def _collect(self, event: Message, messages: list[str | bytes]) -> bytes:
+        part = event.data
+        if isinstance(part, str):
+            self._size += len(part) if part.isascii() else len(part.encode())
+        else:
+            self._size += len(part)
+        if 0 < self._max_message < self._size:
+            self._parts.clear()
+            return self.close(1009, "message too big")
+        self._parts.append(part)
+        if event.message_finished:
+            parts, self._parts, self._size = self._parts, [], 0
+            if isinstance(event, TextMessage):
+                messages.append("".join(parts))  # type: ignore[arg-type]  # one kind a message
+            else:
+                messages.append(b"".join(parts))  # type: ignore[arg-type]
+        return b""
+
+    def _closed(self, event: CloseConnection) -> bytes:
+        """A Close frame of the peer's, or wsproto's verdict on a broken frame."""
+        connection = self._wsproto.connection
+        assert connection is not None
+        if self.state is WebSocketState.CLOSING:
+            self.fire(WebSocketEvent.SHUT)
+            return b""
+        broken = connection.state is WSProtoState.OPEN
+        self.close_code, self.close_reason = int(event.code), event.reason or ""
+        answer = self._send(event if broken else event.response())
+        self.fire(WebSocketEvent.SHUT)
+        return answer
+
+    def _send(self, event: Event) -> bytes:
+        try:
+            return self._wsproto.send(event)
+        except (WSLocalProtocolError, UnicodeError) as exc:
+            raise LocalProtocolError(str(exc)) from None

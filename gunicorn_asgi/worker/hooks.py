@@ -1,0 +1,71 @@
+"""Gunicorn's request hooks and access log, fed from finished exchanges.
+
+Nothing is built for what nobody wants: without hooks and without an access log a request costs
+nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.glogging import Logger
+
+from gunicorn_asgi.aio.state import Scope, ServerState
+from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
+from gunicorn_asgi.protocol.h1 import RequestHead
+
+if TYPE_CHECKING:
+    from gunicorn_asgi.worker.worker import Worker
+
+__all__ = ["Hooks"]
+
+
+class Hooks:
+    """Calls ``pre_request``, ``post_request`` and ``log.access`` for one worker."""
+
+    def __init__(self, worker: Worker, state: ServerState) -> None:
+        """Runs in: worker."""
+        self._worker = worker
+        self._state = state
+        self._post_request = self._hook("post_request")
+        self._access = worker.log.access if _logs_access(worker.log) else None
+
+    def install(self) -> None:
+        """Runs in: worker. Put what is wanted, and nothing else, into the request path."""
+        if self._hook("pre_request") is not None:
+            self._state.on_request = self._before
+        if self._access is not None or self._post_request is not None:
+            self._state.on_complete = self._after
+
+    def _hook(self, name: str) -> Any:
+        """The user's hook, None if it is Gunicorn's default."""
+        setting = self._worker.cfg.settings[name]
+        hook = setting.get()
+        return None if hook is type(setting)().get() else hook
+
+    def _before(self, head: RequestHead, scope: Scope) -> None:
+        self._worker.cfg.pre_request(self._worker, RequestView(head, scope))
+
+    def _after(self, record: AccessRecord) -> None:
+        request = RequestView(record.head, record.scope)
+        response = ResponseView(record)
+        environ = environ_of(record.head, record.scope)
+        log = self._worker.log
+        if self._access is not None:
+            self._access(response, request, environ, record.elapsed)
+        if self._post_request is not None:
+            try:
+                self._post_request(self._worker, request, environ, response)
+            except Exception:  # noqa: BLE001 - the user's code; the response is already out
+                log.exception("Exception in post_request hook")
+
+
+def _logs_access(log: Logger) -> bool:
+    """Whether ``log.access`` does anything: a class of the user's, or statsd, always may."""
+    if type(log).access is not Logger.access:
+        return True
+    cfg = log.cfg
+    to_syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
+    return bool(
+        cfg.accesslog or cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json or to_syslog
+    )

@@ -1,3 +1,3 @@
-"""Room 2, asyncio: sockets, tasks and timers of one event loop; knows no process and no Gunicorn."""
+"""Room 2, asyncio: sockets, tasks and timers of one loop; knows no process, no Gunicorn."""
 
 __all__: list[str] = []

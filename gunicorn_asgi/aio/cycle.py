@@ -211,9 +211,9 @@ class HTTPCycle(Exchange):
             self._finish()
 
     def _first(self, body: bytes, final: int | None) -> bytes:
-        connection = self._connection
-        keep_alive = self.head.keep_alive and connection.keep_alive and self.continued
-        head = self.encoder.head(connection.state.date_line(), final, keep_alive)
+        state = self._connection.state
+        keep_alive = self.head.keep_alive and state.keep_alive and self.continued
+        head = self.encoder.head(state.date_line(), final, keep_alive)
         return head + self.encoder.body(body)
 
     async def _send_large(self, body: bytes, more: bool) -> None:
@@ -330,7 +330,7 @@ class HTTPCycle(Exchange):
         log.error("The application %s: %s", what, self._name(), exc_info=exc)
 
 
-def _as_bytes(body: Any) -> bytes:
+def _as_bytes(body: object) -> bytes:
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise LocalProtocolError(f"body is not bytes: {type(body).__name__}")

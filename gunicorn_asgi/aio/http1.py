@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: the queue of its exchanges, and the rules by which it ends.
 
-Ending is data, not a mode: ``keep_alive`` only goes from True to False, and the normal path
-reads it. A connection that has given its last answer lingers where the peer may still be
-sending: it says FIN, reads and discards until the peer's FIN or the deadline, and only then
+Ending is data, not a mode: ``ServerState.keep_alive`` only goes from True to False, and the
+normal path reads it. A connection that has given its last answer lingers where the peer may
+still be sending: it says FIN, reads and discards until the peer's FIN or the deadline, and only then
 closes. Closing with unread input makes the kernel send a reset, which destroys an answer that
 the client has not read yet (RFC 9112 section 9.6).
 """
@@ -47,15 +47,15 @@ class HTTP1Protocol(asyncio.Protocol):
 
     Attributes:
         state: what the worker's connections share.
-        keep_alive: whether another request may be promised; only goes from True to False.
         deadline: when the running clock ends, by the loop's time; 0 for none.
     """
 
     __slots__ = (
+        "_behind",
         "_clock",
         "_current",
-        "_listener",
         "_lingering",
+        "_listener",
         "_out",
         "_out_size",
         "_parser",
@@ -67,7 +67,6 @@ class HTTP1Protocol(asyncio.Protocol):
         "_waiting",
         "deadline",
         "flow",
-        "keep_alive",
         "state",
     )
 
@@ -80,7 +79,6 @@ class HTTP1Protocol(asyncio.Protocol):
         self.state = state
         self._listener = listener
         # Connection
-        self.keep_alive = state.limits.keep_alive > 0 and not state.draining
         self.deadline = 0.0
         self._clock = Clock.NONE
         self._lingering = False
@@ -93,7 +91,8 @@ class HTTP1Protocol(asyncio.Protocol):
         self._reading: HTTPCycle | None = None
         # What follows the last exchange: a malformed request, or a WebSocket.
         self._refusal: ProtocolError | None = None
-        self._upgrade: tuple[RequestHead, bytes] | None = None
+        self._upgrade: RequestHead | None = None
+        self._behind = b""
 
     # asyncio.Protocol
 
@@ -106,6 +105,8 @@ class HTTP1Protocol(asyncio.Protocol):
         self._peer = self._listener.peer(transport)
         self.state.add(self)
         self._arm(Clock.REQUEST_HEAD, self.state.limits.request_head)
+        if self.state.draining:  # accepted just before
+            self.drain(0)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came in."""
@@ -125,6 +126,7 @@ class HTTP1Protocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """asyncio: the client closed its half, which is taken for leaving; the transport closes."""
+        self.flush()
         if self._current is not None:
             self._current.lose()
 
@@ -135,7 +137,9 @@ class HTTP1Protocol(asyncio.Protocol):
         self.flow.close()
         if self._current is not None:
             self._current.lose()
+            self._current = None
         self._waiting.clear()
+        self._parser.close()
         self.state.discard(self)
 
     def pause_writing(self) -> None:
@@ -154,7 +158,7 @@ class HTTP1Protocol(asyncio.Protocol):
             return
         head.received = self.state.loop.time()
         if head.websocket:
-            self._upgrade = (head, b"")
+            self._upgrade = head
             return
         cycle = self._reading = HTTPCycle(self, head)
         if self._current is None:
@@ -221,7 +225,6 @@ class HTTP1Protocol(asyncio.Protocol):
         if self._lingering:
             return
         self._lingering = True
-        self.keep_alive = False
         self.flush()
         if self._transport.is_closing():
             return
@@ -245,8 +248,7 @@ class HTTP1Protocol(asyncio.Protocol):
             self._transport.close()
 
     def drain(self, code: int) -> None:
-        """Promise no further request; an idle connection keeps its deadline, within bounds."""
-        self.keep_alive = False
+        """The worker leaves: an idle connection keeps its deadline, within bounds."""
         if self._current is None and not self._lingering:
             limit = self.state.loop.time() + self.state.limits.drain_linger
             self.deadline = min(self.deadline or limit, limit)
@@ -300,10 +302,10 @@ class HTTP1Protocol(asyncio.Protocol):
         elif self._refusal is not None:
             self._refuse(self._refusal)
         elif self._upgrade is not None:
-            self._start_websocket()
+            self._start_websocket(self._upgrade)
         else:
             self._arm(Clock.KEEP_ALIVE, self.state.limits.keep_alive)
-            if not self.keep_alive:
+            if self.state.draining:
                 self.drain(0)
 
     def _close_after(self, cycle: HTTPCycle) -> None:
@@ -350,22 +352,20 @@ class HTTP1Protocol(asyncio.Protocol):
         )
 
     def _upgraded(self, rest: bytes) -> None:
-        assert self._upgrade is not None
-        self._upgrade = (self._upgrade[0], rest)
-        if self._current is None:
-            self._start_websocket()
+        self._behind = rest
+        if self._current is None and self._upgrade is not None:
+            self._start_websocket(self._upgrade)
         else:
             self.flow.pause_reading(Pause.PIPELINE)
 
-    def _start_websocket(self) -> None:
+    def _start_websocket(self, head: RequestHead) -> None:
         """Hand the transport over to a WebSocketProtocol; this connection is no more."""
-        assert self._upgrade is not None
-        head, rest = self._upgrade
         self._disarm()
         self.flush()
         self.flow.resume_reading(Pause.PIPELINE)
+        self._parser.close()
         protocol = WebSocketProtocol(self.state, self._transport, self._peer, head)
         self._transport.set_protocol(protocol)
         self.state.add(protocol)
         self.state.discard(self)
-        protocol.begin(rest)
+        protocol.begin(self._behind)

@@ -86,7 +86,7 @@ class Server:
 
     def drain(self, code: int) -> None:
         """Let every connection end after what it has begun; WebSockets close with ``code``."""
-        self._state.draining = True
+        self._state.begin_drain()
         for connection in list(self._state.connections):
             connection.drain(code)
 
@@ -113,7 +113,8 @@ class Server:
     def stop(self) -> None:
         """Close every connection at once."""
         state = self._state
-        state.log.warning(
+        log = state.log.warning if state.tasks else state.log.debug
+        log(
             "Closing %d connections with %d running requests",
             len(state.connections) + len(self._opening),
             len(state.tasks),

@@ -73,7 +73,9 @@ class ServerState:
         count_request: called at the start of every request and WebSocket handshake.
         connections: all that are open.
         tasks: the application's running tasks, background work behind a response included.
-        draining: no new request may be promised on any connection.
+        keep_alive: whether a connection may be promised another request; one bit for the whole
+            worker, which only goes from True to False.
+        draining: the worker leaves.
         on_below_cap: called when a connection is gone, while accepting is braked by the cap.
     """
 
@@ -87,6 +89,7 @@ class ServerState:
         "deadlines",
         "draining",
         "idle",
+        "keep_alive",
         "lifespan_state",
         "limits",
         "log",
@@ -118,6 +121,7 @@ class ServerState:
         self._dirty: list[Connection] = []
         # Requests
         self.tasks: set[asyncio.Task[None]] = set()
+        self.keep_alive = limits.keep_alive > 0
         self.draining = False
         self.idle: asyncio.Event | None = None
 
@@ -154,6 +158,11 @@ class ServerState:
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
+
+    def begin_drain(self) -> None:
+        """From now on every answer is the last on its connection; idempotent."""
+        self.keep_alive = False
+        self.draining = True
 
     def add(self, connection: Connection) -> None:
         """A connection was made."""

@@ -263,6 +263,10 @@ class RequestParser:
             self._count_head(len(data))
         return None
 
+    def close(self) -> None:
+        """Break the reference cycles with httptools and the sink; nothing is fed any more."""
+        del self._parser, self._sink, self.on_body
+
     def on_url(self, url: bytes) -> None:
         """httptools: a piece of the request target."""
         self._target += url

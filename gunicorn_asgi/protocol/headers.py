@@ -26,7 +26,7 @@ def bad_field_value(value: bytes) -> bool:
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """The members of a comma-separated list (RFC 9110 section 5.6.1), lower-cased, no empty ones."""
+    """The members of a list (RFC 9110 section 5.6.1), lower-cased, without the empty ones."""
     return [token for part in value.split(b",") if (token := part.strip(b" \t").lower())]
 
 

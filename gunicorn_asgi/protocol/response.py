@@ -26,7 +26,7 @@ _LINES = {
     for version in ("1.0", "1.1")
 }
 
-# The name in the Server field (RFC 9110 section 10.2.4). No version: it would only help an attacker.
+# The Server field (RFC 9110 section 10.2.4). No version: it would only help an attacker.
 _SERVER = b"server: gunicorn_asgi\r\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState as WSProtoState
@@ -120,6 +121,11 @@ class WebSocketConnection:
         except KeyError:
             raise LocalProtocolError(f"can't {event.name} while {self.state.name}") from None
 
+    @property
+    def closing(self) -> bool:
+        """Whether we have sent a Close frame and wait for the peer's."""
+        return self.state is WebSocketState.CLOSING
+
     def handshake(self) -> list[str]:
         """Check the opening handshake (RFC 6455 section 4.2.1) and return the subprotocols offered.
 
@@ -179,7 +185,8 @@ class WebSocketConnection:
         Raises:
             LocalProtocolError: not OPEN, or a code that must not travel (RFC 6455 section 7.4).
         """
-        if not (1000 <= code <= 1014 and code not in (1004, 1005, 1006) or 3000 <= code <= 4999):
+        registered = 1000 <= code <= 1014 and code not in (1004, 1005, 1006)
+        if not (registered or 3000 <= code <= 4999):
             raise LocalProtocolError(f"close code cannot be sent: {code!r}")
         self.fire(WebSocketEvent.CLOSE)
         self.close_code, self.close_reason = code, reason
@@ -191,25 +198,24 @@ class WebSocketConnection:
         A broken rule or a too large message becomes a Close frame among these bytes (RFC 6455
         section 7.1.7); look at ``state`` afterwards.
         """
-        if self.state not in (WebSocketState.OPEN, WebSocketState.CLOSING):
+        if self.state is not WebSocketState.OPEN and not self.closing:
             return [], b""
         messages: list[str | bytes] = []
         answer = b""
         self._wsproto.receive_data(data)
         for event in self._wsproto.events():
-            if isinstance(event, Message):
-                if self.state is WebSocketState.OPEN:
-                    answer += self._collect(event, messages)
-            elif isinstance(event, Ping):
-                if self.state is WebSocketState.OPEN:
-                    answer += self._send(event.response())
-            elif isinstance(event, CloseConnection):
+            if isinstance(event, CloseConnection):
                 answer += self._closed(event)
-            if self.state is WebSocketState.CLOSED:
                 break
+            if self.closing:
+                continue  # RFC 6455 1.4: what comes behind our Close frame is discarded
+            if isinstance(event, Message):
+                answer += self._collect(event, messages)
+            elif isinstance(event, Ping):
+                answer += self._send(event.response())
         return messages, answer
 
-    def _collect(self, event: Message, messages: list[str | bytes]) -> bytes:
+    def _collect(self, event: Message[Any], messages: list[str | bytes]) -> bytes:
         part = event.data
         if isinstance(part, str):
             self._size += len(part) if part.isascii() else len(part.encode())
@@ -229,12 +235,10 @@ class WebSocketConnection:
 
     def _closed(self, event: CloseConnection) -> bytes:
         """A Close frame of the peer's, or wsproto's verdict on a broken frame."""
-        connection = self._wsproto.connection
-        assert connection is not None
         if self.state is WebSocketState.CLOSING:
             self.fire(WebSocketEvent.SHUT)
             return b""
-        broken = connection.state is WSProtoState.OPEN
+        broken = self._wsproto.state is WSProtoState.OPEN
         self.close_code, self.close_reason = int(event.code), event.reason or ""
         answer = self._send(event if broken else event.response())
         self.fire(WebSocketEvent.SHUT)

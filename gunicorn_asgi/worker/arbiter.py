@@ -139,5 +139,5 @@ def _check_tls(cfg: Config) -> None:
         return
     try:
         sock.ssl_context(cfg)
-    except Exception as exc:  # noqa: BLE001 - the ssl_context hook is the user's code
+    except Exception as exc:  # the ssl_context hook is the user's code
         raise SettingError(f"TLS cannot be set up: {type(exc).__name__}: {exc}") from exc

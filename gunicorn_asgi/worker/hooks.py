@@ -6,7 +6,8 @@ nothing here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gunicorn.glogging import Logger
 
@@ -37,10 +38,10 @@ class Hooks:
         if self._access is not None or self._post_request is not None:
             self._state.on_complete = self._after
 
-    def _hook(self, name: str) -> Any:
+    def _hook(self, name: str) -> Callable[..., object] | None:
         """The user's hook, None if it is Gunicorn's default."""
         setting = self._worker.cfg.settings[name]
-        hook = setting.get()
+        hook: Callable[..., object] = setting.get()
         return None if hook is type(setting)().get() else hook
 
     def _before(self, head: RequestHead, scope: Scope) -> None:
@@ -56,7 +57,7 @@ class Hooks:
         if self._post_request is not None:
             try:
                 self._post_request(self._worker, request, environ, response)
-            except Exception:  # noqa: BLE001 - the user's code; the response is already out
+            except Exception:  # the user's code; the response is already out
                 log.exception("Exception in post_request hook")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Awaitable, Callable
 
 from gunicorn_asgi.aio.state import Message, Scope
 
@@ -19,9 +20,12 @@ def files_of(exc: BaseException) -> set[str]:
     return {name for name in files if not name.startswith("<")}
 
 
-async def broken_app(scope: Scope, receive: object, send: object) -> None:
+async def broken_app(
+    scope: Scope,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
     """Runs in: worker. Answers 500, and keeps the reason, with its traceback, to the log."""
-    assert callable(send)
     if scope["type"] != "http":
         raise RuntimeError("the application could not be loaded")
     headers = [(b"content-type", b"text/plain"), (b"cache-control", b"no-store")]

@@ -35,8 +35,8 @@ class SettingError(RuntimeError):
     """
 
 
-def _choice(*allowed: str) -> Callable[[Any], str]:
-    def validate(value: Any) -> str:
+def _choice(*allowed: str) -> Callable[[object], str]:
+    def validate(value: object) -> str:
         if isinstance(value, str) and value.strip().lower() in allowed:
             return value.strip().lower()
         raise ValueError(f"one of {', '.join(allowed)}")
@@ -44,27 +44,31 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
     return validate
 
 
-def _seconds(value: Any) -> float:
+def _number(value: object) -> float:
+    """``value`` as a number, a negative one if it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return -1.0
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if isinstance(value, bool) or not 0 <= seconds < float("inf"):
+        return float(value)
+    except ValueError:
+        return -1.0
+
+
+def _seconds(value: object) -> float:
+    seconds = _number(value)
+    if not 0 <= seconds < float("inf"):
         raise ValueError("a number of seconds, 0 or more")
     return seconds
 
 
-def _size(value: Any) -> int:
-    try:
-        size = int(value)
-    except (TypeError, ValueError):
-        size = -1
-    if isinstance(value, bool) or size < 0:
-        raise ValueError("a number of bytes, 0 or more")
-    return size
+def _size(value: object) -> int:
+    size = _number(value)
+    if size < 0 or not size.is_integer():
+        raise ValueError("a whole number of bytes, 0 or more")
+    return int(size)
 
 
-def _path(value: Any) -> str:
+def _path(value: object) -> str:
     path = value.strip() if isinstance(value, str) else "?"
     if path and not path.startswith("/"):
         raise ValueError('a path that begins with "/", or nothing')
@@ -85,8 +89,8 @@ class Definition:
     """
 
     name: str
-    validate: Callable[[Any], Any]
-    default: Any
+    validate: Callable[[object], object]
+    default: object
     description: str
     since: str = "0.1.0"
 
@@ -191,7 +195,7 @@ def _namespace(cfg: Config) -> dict[str, Any]:
     return vars(module) if module is not None else {}
 
 
-def _value(definition: Definition, cfg: Config, namespace: dict[str, Any]) -> Any:
+def _value(definition: Definition, cfg: Config, namespace: dict[str, Any]) -> object:
     name = definition.name
     value, source = definition.default, "default"
     if definition.variable in os.environ:

@@ -95,20 +95,23 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
 
     def _run_loop(self, main: asyncio.Task[None]) -> None:
         while not main.done():
-            try:
-                self._loop.run_until_complete(main)
-            except (SystemExit, KeyboardInterrupt) as exc:
-                if self._aborting or main.done():
-                    raise
-                # asyncio lets these two out of any task, so out of one that the application
-                # has started by itself.
-                self.log.error("A task of the application raised %r", exc)
-                self._leave(Cause.EXIT)
-            except RuntimeError:
-                if self._aborting:  # the loop was stopped under a handler that swallowed the exit
-                    sys.exit(1)
-                raise
+            self._run_until_exit(main)
         main.result()
+
+    def _run_until_exit(self, main: asyncio.Task[None]) -> None:
+        try:
+            self._loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if self._aborting or main.done():
+                raise
+            # asyncio lets these two out of any task, so out of one that the application has
+            # started by itself.
+            self.log.error("A task of the application raised %r", exc)
+            self._leave(Cause.EXIT)
+        except RuntimeError:
+            if self._aborting:  # the loop was stopped: somebody swallowed the SystemExit
+                sys.exit(1)
+            raise
 
     async def _main(self) -> None:
         log = self.log
@@ -217,42 +220,44 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._cause = cause
         self.alive = False
         self._left_at = self._loop.time()
+        self._state.begin_drain()
         signals.arm_exit_alarm(self.settings.graceful_timeout)
         self.log.info("Worker leaving (pid: %s): %s", self.pid, cause.value)
         self._leaving.set()
 
-    def _schedule(self) -> DrainSchedule:
-        if self._quitting.is_set():
-            return DrainSchedule.quick()
-        return DrainSchedule.graceful(self.settings.graceful_timeout)
-
     async def _end(self, server: Server) -> None:
-        """Drain within the schedule; a quick cause in the middle replaces it."""
+        """Drain within the schedule; a quick cause, at any time, replaces it."""
         code = _SERVICE_RESTART if self._is_restart() else _GOING_AWAY
+        schedule = DrainSchedule.graceful(self.settings.graceful_timeout)
         server.suspend()
-        ending = self._loop.create_task(server.end(self._schedule(), code))
-        if not self._quitting.is_set():
-            quitting = self._loop.create_task(self._quitting.wait())
-            await asyncio.wait({ending, quitting}, return_when=asyncio.FIRST_COMPLETED)
-            quitting.cancel()
-            if not ending.done():
-                ending.cancel()
-                ending = self._loop.create_task(server.end(self._schedule(), code))
-        await ending
+        ending = self._loop.create_task(server.end(schedule, code))
+        if not await self._done_or_quitting(ending, None):
+            ending.cancel()
+            await server.end(DrainSchedule.quick(), code)
         self._set_state(WorkerEvent.DRAINED)
+
+    async def _done_or_quitting(self, task: asyncio.Task[None], seconds: float | None) -> bool:
+        """Wait for ``task``, for a quick cause or for ``seconds``; whether ``task`` is done."""
+        quitting = self._loop.create_task(self._quitting.wait())
+        both = {task, quitting}
+        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        quitting.cancel()
+        return task.done()
 
     def _is_restart(self) -> bool:
         """Whether others of us go on serving, so that a client may come back at once."""
         return self._cause in _RESTARTS or self._board.generation > self._generation
 
     async def _stop_lifespan(self, lifespan: Lifespan) -> None:
-        limit = self._schedule().leave
-        if not self._quitting.is_set():
-            limit -= self._loop.time() - self._left_at
-        try:
-            await asyncio.wait_for(lifespan.shutdown(), max(0.1, limit))
-        except asyncio.TimeoutError:
-            self.log.error("lifespan.shutdown was given up after %.1f s", limit)
+        """lifespan.shutdown, always, within what is left of the schedule."""
+        limit = DrainSchedule.graceful(self.settings.graceful_timeout).leave
+        limit = max(0.1, limit - (self._loop.time() - self._left_at))
+        shutdown = self._loop.create_task(lifespan.shutdown())
+        await self._done_or_quitting(shutdown, limit)
+        if self._quitting.is_set():
+            await asyncio.wait({shutdown}, timeout=DrainSchedule.quick().leave)
+        if not shutdown.done():
+            self.log.error("lifespan.shutdown took too long and was given up")
             lifespan.cancel()
 
     def _close_loop(self) -> None:

@@ -63,7 +63,6 @@ class HTTPCycle(Exchange):
         "_recorded",
         "_sent",
         "_task",
-        "_told",
         "_wake",
         "continued",
         "encoder",
@@ -80,7 +79,6 @@ class HTTPCycle(Exchange):
         self._task: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._wake: asyncio.Event | None = None
-        self._told = False
         # Request
         self._body: list[bytes] = []
         self._body_size = 0
@@ -118,8 +116,7 @@ class HTTPCycle(Exchange):
         self._wake_up()
 
     def tell(self) -> None:
-        """The worker drains: an application that waits gets ``http.disconnect``."""
-        self._told = True
+        """``ServerState.told`` was set: an application that waits gets ``http.disconnect``."""
         self._wake_up()
 
     def lose(self) -> None:
@@ -141,11 +138,11 @@ class HTTPCycle(Exchange):
     async def receive(self) -> Message:
         """ASGI receive(): the body piece by piece, then ``http.disconnect``."""
         while True:
-            if self._told or self.writing is Writing.DONE or self.reading is Reading.CLOSED:
+            if self.writing is Writing.DONE or self.reading is Reading.CLOSED:
                 return {"type": "http.disconnect"}
             if self._body or (self.reading is Reading.DONE and not self._delivered):
                 return self._take_body()
-            if self.writing is Writing.CLOSED:
+            if self.writing is Writing.CLOSED or (self._delivered and self._connection.state.told):
                 return {"type": "http.disconnect"}
             if not self.continued and self.writing is Writing.WAIT:
                 self.continued = True

@@ -2,9 +2,9 @@
 
 Ending is data, not a mode: ``ServerState.keep_alive`` only goes from True to False, and the
 normal path reads it. A connection that has given its last answer lingers where the peer may
-still be sending: it says FIN, reads and discards until the peer's FIN or the deadline, and only then
-closes. Closing with unread input makes the kernel send a reset, which destroys an answer that
-the client has not read yet (RFC 9112 section 9.6).
+still be sending: it says FIN, reads and discards until the peer's FIN or the deadline, and only
+then closes. Closing with unread input makes the kernel send a reset, which destroys an answer
+that the client has not read yet (RFC 9112 section 9.6).
 """
 
 from __future__ import annotations

@@ -126,6 +126,7 @@ class Server:
 
     def _tell(self) -> None:
         """Send ``http.disconnect`` to the applications that still run."""
+        self._state.told = True
         for connection in list(self._state.connections):
             connection.tell()
 

@@ -76,6 +76,7 @@ class ServerState:
         keep_alive: whether a connection may be promised another request; one bit for the whole
             worker, which only goes from True to False.
         draining: the worker leaves.
+        told: the drain nears its end; whoever has read its request gets ``http.disconnect``.
         on_below_cap: called when a connection is gone, while accepting is braked by the cap.
     """
 
@@ -99,6 +100,7 @@ class ServerState:
         "on_request",
         "root_path",
         "tasks",
+        "told",
     )
 
     def __init__(self, app: ASGIApp, log: Log, limits: Limits, root_path: str = "") -> None:
@@ -123,6 +125,7 @@ class ServerState:
         self.tasks: set[asyncio.Task[None]] = set()
         self.keep_alive = limits.keep_alive > 0
         self.draining = False
+        self.told = False
         self.idle: asyncio.Event | None = None
 
     def date_line(self) -> bytes:

@@ -55,7 +55,6 @@ class WebSocketProtocol(asyncio.Protocol):
         "_sent",
         "_status",
         "_task",
-        "_told",
         "_transport",
         "_wake",
         "_ws",
@@ -82,7 +81,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wake: asyncio.Event | None = None
         self._incoming: deque[Message] = deque()
         self._early = b""
-        self._told = False
         self._drain_code = 0
         # Response
         self._encoder: ResponseEncoder | None = None
@@ -165,7 +163,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def tell(self) -> None:
         """The drain nears its end; an application that has not accepted yet is disconnected."""
-        self._told = True
         self._wake_up()
 
     def abort(self) -> None:
@@ -182,7 +179,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 if len(self._incoming) <= _QUEUE // 2:
                     self._flow.resume_reading(Pause.BODY)
                 return message
-            if self._told or self._ws.state >= WebSocketState.DENIAL:
+            if self.state.told or self._ws.state >= WebSocketState.DENIAL:
                 return {
                     "type": "websocket.disconnect",
                     "code": self._ws.close_code,

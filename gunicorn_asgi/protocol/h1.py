@@ -270,7 +270,9 @@ class RequestParser:
     def on_url(self, url: bytes) -> None:
         """httptools: a piece of the request target."""
         self._target += url
-        if 0 < self._limits.request_line < len(self._target):
+        # The whole line counts, as with Gunicorn: " HTTP/1.1" and a space are 10 more.
+        line = len(self._parser.get_method()) + len(self._target) + 10
+        if 0 < self._limits.request_line < line:
             raise RemoteProtocolError("request line is too long", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -278,6 +280,7 @@ class RequestParser:
         if not self._in_head:
             return  # RFC 9112 7.1.2: trailers are not merged into the header section
         name = name.lower()
+        value = value.rstrip(b" \t")  # RFC 9110 5.5: no part of it; llhttp strips the front only
         headers = self._headers
         headers.append((name, value))
         if len(headers) > self._limits.request_fields:
@@ -318,6 +321,7 @@ class RequestParser:
             self._upgrading = False
             return
         self._begin()
+        self._head_seen = True  # what comes behind it in this feed is not told apart from it
         self._sink.on_message_complete()
 
     def _begin(self) -> None:
@@ -349,7 +353,8 @@ class RequestParser:
             elif name == b"expect":
                 self._check_expect(head, value)
             elif name == b"upgrade" and b"websocket" in tokens(value):
-                head.websocket = self._parser.should_upgrade()
+                # RFC 9110 7.8: "MUST ignore an Upgrade header field [...] in an HTTP/1.0 request"
+                head.websocket = self._parser.should_upgrade() and head.version == "1.1"
         if hosts != 1 and (hosts or head.version == "1.1"):
             raise RemoteProtocolError(f"{hosts} Host fields")
 

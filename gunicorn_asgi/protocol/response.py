@@ -72,7 +72,7 @@ class _Wishes:
         return name not in (b"transfer-encoding", b"keep-alive", b"proxy-connection")
 
     def _content_length(self, value: bytes) -> None:
-        if not value.isdigit():
+        if not value.isdigit() or len(value) > 18:  # int() refuses some thousand digits its own way
             raise LocalProtocolError(f"content-length is no number: {value!r}")
         length = int(value)
         if self.length not in (None, length):
@@ -160,12 +160,12 @@ class ResponseEncoder:
         Raises:
             LocalProtocolError: one of them cannot be sent; nothing was changed.
         """
-        if type(status) is not int or not 200 <= status <= 999:
+        if not isinstance(status, int) or not 200 <= status <= 999:
             raise LocalProtocolError(f"status is not an int from 200 to 999: {status!r}")
         wishes = _Wishes()
         self._fields = _fields(headers, wishes)
         self._wishes = wishes
-        self.status = status
+        self.status = int(status)  # frameworks hand on an HTTPStatus as it is
 
     def head(self, date: bytes, final: int | None, keep_alive: bool) -> bytes:
         """The status line and the header section.

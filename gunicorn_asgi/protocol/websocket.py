@@ -34,6 +34,18 @@ __all__ = ["TRANSITIONS", "WebSocketConnection", "WebSocketEvent", "WebSocketSta
 # RFC 6455 7.4.1: codes that stand for "no frame" and never travel in one.
 ABNORMAL_CLOSURE = 1006
 
+# What RFC 6455 4.2.1 asks of the opening handshake.
+_HANDSHAKE_FIELDS = frozenset(
+    {
+        b"connection",
+        b"host",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"upgrade",
+    }
+)
+
 
 class WebSocketState(IntEnum):
     """The words of RFC 6455 section 4 and 7, and DENIAL for an HTTP answer of the application."""
@@ -136,7 +148,9 @@ class WebSocketConnection:
         if head.method != "GET":
             raise RemoteProtocolError("WebSocket handshake is no GET", 405)
         try:
-            self._wsproto.initiate_upgrade_connection(head.headers, head.target)
+            # Only these: h11, inside wsproto, has its own complaints about all others.
+            fields = [pair for pair in head.headers if pair[0] in _HANDSHAKE_FIELDS]
+            self._wsproto.initiate_upgrade_connection(fields, head.target)
             (request,) = self._wsproto.events()
         except WSRemoteProtocolError as exc:
             status = getattr(exc.event_hint, "status_code", 400)
@@ -161,7 +175,9 @@ class WebSocketConnection:
                 raise LocalProtocolError(f"header cannot be sent: {name!r}: {value!r}")
             if name.lower() == b"sec-websocket-protocol":
                 raise LocalProtocolError("sec-websocket-protocol is set by `subprotocol`")
-            checked.append((name, value))
+            # RFC 9110 8.6, RFC 9112 6.1: neither is sent with a 1xx.
+            if name.lower() not in (b"content-length", b"transfer-encoding"):
+                checked.append((name, value.strip(b" \t")))
         event = AcceptConnection(subprotocol=subprotocol, extra_headers=checked)
         if self.state is not WebSocketState.HANDSHAKE:
             self.fire(WebSocketEvent.ACCEPT)  # raises, and says in which state we are
@@ -188,9 +204,12 @@ class WebSocketConnection:
         registered = 1000 <= code <= 1014 and code not in (1004, 1005, 1006)
         if not (registered or 3000 <= code <= 4999):
             raise LocalProtocolError(f"close code cannot be sent: {code!r}")
+        if self.state is not WebSocketState.OPEN:
+            self.fire(WebSocketEvent.CLOSE)  # raises, and says in which state we are
+        data = self._send(CloseConnection(code=code, reason=reason or None))
         self.fire(WebSocketEvent.CLOSE)
         self.close_code, self.close_reason = code, reason
-        return self._send(CloseConnection(code=code, reason=reason or None))
+        return data
 
     def feed(self, data: bytes) -> tuple[list[str | bytes], bytes]:
         """Parse ``data``: the messages completed by it, and the bytes to answer with.
@@ -224,7 +243,8 @@ class WebSocketConnection:
         if 0 < self._max_message < self._size:
             self._parts.clear()
             return self.close(1009, "message too big")
-        self._parts.append(part)
+        if part:  # empty fragments would grow the list, and no limit would see them
+            self._parts.append(part)
         if event.message_finished:
             parts, self._parts, self._size = self._parts, [], 0
             if isinstance(event, TextMessage):

@@ -26,6 +26,7 @@ NOT_HONOURED: dict[str, str] = {
     "do_handshake_on_connect": "asyncio does the TLS handshake itself",
     "forwarded_allow_ips": "forwarded headers are not evaluated yet",
     "forwarder_headers": "forwarded headers are not evaluated yet",
+    "header_map": "ASGI takes the fields as they came, none is mapped to a WSGI name",
     "http2_initial_window_size": "HTTP/2 is not served",
     "http2_max_concurrent_streams": "HTTP/2 is not served",
     "http2_max_frame_size": "HTTP/2 is not served",
@@ -33,6 +34,7 @@ NOT_HONOURED: dict[str, str] = {
     "permit_obsolete_folding": "httptools refuses folded header lines",
     "permit_unconventional_http_method": "httptools has a fixed list of methods",
     "permit_unconventional_http_version": "only HTTP/1.0 and HTTP/1.1 are served",
+    "proxy_allow_ips": "the PROXY protocol is not served yet",
     "secure_scheme_headers": "forwarded headers are not evaluated yet",
     "sendfile": "no file is sent by the server yet",
     "ssl_version": "Gunicorn ignores it since 21; use the ssl_context hook",
@@ -40,6 +42,7 @@ NOT_HONOURED: dict[str, str] = {
     "suppress_ragged_eofs": "asyncio treats a missing close_notify as the end",
     "threads": "one event loop serves all requests of a worker",
     "tmp_upload_dir": "uploads go to the application as they arrive",
+    "uwsgi_allow_ips": "only HTTP is served",
 }
 
 # Values that cannot be served at all: name, the values that can, the reason.

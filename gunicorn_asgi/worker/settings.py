@@ -27,6 +27,9 @@ from gunicorn_asgi.protocol.limits import Limits
 
 __all__ = ["DEFINITIONS", "Definition", "SettingError", "Settings"]
 
+# Gunicorn's own worker takes 0, and what is larger, as this number (gunicorn/http/message.py).
+_MAX_FIELDS = 32768
+
 
 class SettingError(RuntimeError):
     """A value that is not allowed; the message has the name, the value and what is allowed.
@@ -50,7 +53,7 @@ def _number(value: object) -> float:
         return -1.0
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return -1.0
 
 
@@ -192,7 +195,10 @@ def _namespace(cfg: Config) -> dict[str, Any]:
     location = cfg.config or ""
     is_module = location.startswith("python:")
     module = sys.modules.get(location[len("python:") :] if is_module else "__config__")
-    return vars(module) if module is not None else {}
+    if module is None:
+        return {}
+    # Gunicorn forgets nothing: the file it executed last may have been removed before a reload.
+    return vars(module) if is_module or os.path.exists(module.__file__ or "") else {}
 
 
 def _value(definition: Definition, cfg: Config, namespace: dict[str, Any]) -> object:
@@ -213,7 +219,7 @@ def _value(definition: Definition, cfg: Config, namespace: dict[str, Any]) -> ob
 def _limits(cfg: Config, values: dict[str, Any]) -> Limits:
     return Limits(
         request_line=cfg.limit_request_line,
-        request_fields=cfg.limit_request_fields,
+        request_fields=min(cfg.limit_request_fields or _MAX_FIELDS, _MAX_FIELDS),
         request_field_size=cfg.limit_request_field_size,
         connections=cfg.worker_connections,
         keep_alive=cfg.keepalive,

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["APP_ERRORS", "HTTPCycle", "caused_by_disconnect"]
 
-# What an application may raise without taking the worker down. GeneratorExit is not among
-# them: it means that the loop itself is being torn down.
-APP_ERRORS = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
+# What an application may raise without taking the worker down, or leaving its client without an
+# answer: anything. A Task keeps every other BaseException (GeneratorExit, BaseExceptionGroup) to
+# itself. GeneratorExit may also mean that the loop is being torn down: ask ``loop.is_running()``.
+APP_ERRORS = (BaseException,)
 
 # A larger body goes out in slices of this size (bytes), with flow control in between: a slow
 # reader then costs one slice, not a copy of the whole.
@@ -58,6 +59,7 @@ class HTTPCycle(Exchange):
         "_body_size",
         "_connection",
         "_delivered",
+        "_disconnected",
         "_grace",
         "_headers",
         "_recorded",
@@ -83,6 +85,7 @@ class HTTPCycle(Exchange):
         self._body: list[bytes] = []
         self._body_size = 0
         self._delivered = False
+        self._disconnected = False
         self.continued = not head.expect_continue
         # Response
         self.encoder = ResponseEncoder(head.method, head.version)
@@ -139,11 +142,11 @@ class HTTPCycle(Exchange):
         """ASGI receive(): the body piece by piece, then ``http.disconnect``."""
         while True:
             if self.writing is Writing.DONE or self.reading is Reading.CLOSED:
-                return {"type": "http.disconnect"}
+                return await self._disconnect()
             if self._body or (self.reading is Reading.DONE and not self._delivered):
                 return self._take_body()
             if self.writing is Writing.CLOSED or (self._delivered and self._connection.state.told):
-                return {"type": "http.disconnect"}
+                return await self._disconnect()
             if not self.continued and self.writing is Writing.WAIT:
                 self.continued = True
                 self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -239,6 +242,8 @@ class HTTPCycle(Exchange):
                 self._abandon(500)
 
     def _failed(self, exc: BaseException) -> None:
+        if not self._connection.state.loop.is_running():
+            return  # the loop is gone and this coroutine is being closed
         if self.writing is Writing.CLOSED and (
             caused_by_disconnect(exc) or isinstance(exc, asyncio.CancelledError)
         ):
@@ -287,6 +292,14 @@ class HTTPCycle(Exchange):
         self._connection.response_complete(self)
 
     # Helpers
+
+    async def _disconnect(self) -> Message:
+        if self._disconnected:
+            # An application that reads on in a loop must not keep the worker from everything else,
+            # its own cancellation included.
+            await asyncio.sleep(0)
+        self._disconnected = True
+        return {"type": "http.disconnect"}
 
     def _take_body(self) -> Message:
         pieces = self._body

@@ -10,6 +10,8 @@ that the client has not read yet (RFC 9112 section 9.6).
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
@@ -30,6 +32,18 @@ __all__ = ["Clock", "HTTP1Protocol"]
 
 # Gathered responses go out at once at this size (bytes): more in one write gains nothing.
 _GATHER = 64 * 1024
+
+
+# SO_LINGER, on, with 0 seconds: closing sends RST and not FIN (socket(7)).
+_RST = struct.pack("ii", 1, 0)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close with a reset; where there is none (unix sockets), and in tests, just close."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+    transport.abort()
 
 
 class Clock(IntEnum):
@@ -216,7 +230,7 @@ class HTTP1Protocol(asyncio.Protocol):
         cycle.lose()
         self.flush()
         if cycle.head.version == "1.0":
-            self._transport.abort()  # a clean end would look like the end of the body
+            _reset(self._transport)  # a clean end would look like the end of the body
         else:
             self._transport.close()
 

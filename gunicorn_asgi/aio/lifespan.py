@@ -52,6 +52,10 @@ TRANSITIONS: dict[LifespanState, dict[LifespanEvent, LifespanState]] = {
 }
 
 
+_EARLY = frozenset({"lifespan.startup.complete", "lifespan.startup.failed"})
+_LATE = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+
+
 class LifespanFailed(Exception):
     """The application cannot serve; the message says why."""
 
@@ -140,7 +144,11 @@ class Lifespan:
         return await self._messages.get()
 
     async def _send(self, message: Message) -> None:
-        kind = message["type"]
+        kind = message.get("type")
+        early = self.state is LifespanState.STARTING
+        if kind in (_LATE if early else _EARLY):
+            # The machine's COMPLETE and FAIL would take one for the other.
+            raise LocalProtocolError(f"can't send {kind} while {self.state.name}")
         if kind == "lifespan.startup.complete":
             self.fire(LifespanEvent.COMPLETE)
         elif kind == "lifespan.startup.failed":

@@ -41,6 +41,7 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_disconnected",
         "_drain_code",
         "_early",
         "_encoder",
@@ -81,6 +82,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wake: asyncio.Event | None = None
         self._incoming: deque[Message] = deque()
         self._early = b""
+        self._disconnected = False
         self._drain_code = 0
         # Response
         self._encoder: ResponseEncoder | None = None
@@ -180,6 +182,9 @@ class WebSocketProtocol(asyncio.Protocol):
                     self._flow.resume_reading(Pause.BODY)
                 return message
             if self.state.told or self._ws.state >= WebSocketState.DENIAL:
+                if self._disconnected:
+                    await asyncio.sleep(0)  # see HTTPCycle._disconnect
+                self._disconnected = True
                 return {
                     "type": "websocket.disconnect",
                     "code": self._ws.close_code,
@@ -275,6 +280,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 state.on_request(self._head, self._scope)
             await state.app(self._scope, self.receive, self.send)
         except APP_ERRORS as exc:
+            if not state.loop.is_running():
+                return  # the loop is gone and this coroutine is being closed
             if self._ws.state is WebSocketState.CLOSED and (
                 caused_by_disconnect(exc) or isinstance(exc, asyncio.CancelledError)
             ):

@@ -255,7 +255,8 @@ class RequestParser:
                 self._parser = httptools.HttpRequestParser(self)
                 continue
             except httptools.HttpParserCallbackError as exc:
-                raise exc.__context__ or exc from None
+                # What the callback raised; without it, this parser has failed before.
+                raise exc.__context__ or RemoteProtocolError(str(exc)) from None
             except httptools.HttpParserError as exc:
                 raise RemoteProtocolError(str(exc) or type(exc).__name__) from None
             break

@@ -72,7 +72,11 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
         WorkerEvent.GONE: WorkerState.EXITED,
     },
     WorkerState.FAILED: {},
-    WorkerState.EXITED: {},
+    # A last TERM may come while the interpreter goes down.
+    WorkerState.EXITED: {
+        WorkerEvent.LEAVE: WorkerState.EXITED,
+        WorkerEvent.QUIT: WorkerState.EXITED,
+    },
 }
 
 

@@ -13,7 +13,6 @@ from gunicorn import sock
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from gunicorn_asgi.aio.loop import new_event_loop
 from gunicorn_asgi.worker.scoreboard import Scoreboard
 from gunicorn_asgi.worker.settings import SettingError, Settings
 
@@ -55,7 +54,7 @@ REFUSED: tuple[tuple[str, frozenset[object], str], ...] = (
 
 
 class Berth(NamedTuple):
-    """What a worker is given on its way out of the master."""
+    """Runs in: master and worker. What a worker is given on its way out of the master."""
 
     settings: Settings
     board: Scoreboard
@@ -127,11 +126,10 @@ def _is_set(cfg: Config, name: str) -> bool:
 
 
 def _check_loop(settings: Settings) -> None:
-    kind = settings.values["asgi_loop"]
-    if kind != "uvloop":
+    if settings.values["asgi_loop"] != "uvloop":
         return
     try:
-        new_event_loop(kind).close()
+        import uvloop  # noqa: F401 - a guest in the master makes no loop, it only looks
     except ImportError:
         raise SettingError("asgi_loop is 'uvloop', which is not installed") from None
 

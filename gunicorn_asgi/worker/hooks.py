@@ -22,7 +22,7 @@ __all__ = ["Hooks"]
 
 
 class Hooks:
-    """Calls ``pre_request``, ``post_request`` and ``log.access`` for one worker."""
+    """Runs in: worker. Calls ``pre_request``, ``post_request`` and ``log.access`` for one worker."""
 
     def __init__(self, worker: Worker, state: ServerState) -> None:
         """Runs in: worker."""

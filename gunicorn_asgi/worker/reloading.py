@@ -26,6 +26,12 @@ async def broken_app(
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
     """Runs in: worker. Answers 500, and keeps the reason, with its traceback, to the log."""
+    if scope["type"] == "lifespan":
+        # Not refused: with asgi_lifespan "on" that would stop the server.
+        for _ in range(2):
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+        return
     if scope["type"] != "http":
         raise RuntimeError("the application could not be loaded")
     headers = [(b"content-type", b"text/plain"), (b"cache-control", b"no-store")]

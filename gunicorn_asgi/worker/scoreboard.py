@@ -14,7 +14,7 @@ _GENERATION = 0
 
 
 class Scoreboard:
-    """A shared page of 64-bit cells, each with one writer."""
+    """Runs in: master and worker. A shared page of 64-bit cells, each with one writer."""
 
     __slots__ = ("_cells", "_memory")
 

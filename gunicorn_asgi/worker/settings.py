@@ -32,7 +32,7 @@ _MAX_FIELDS = 32768
 
 
 class SettingError(RuntimeError):
-    """A value that is not allowed; the message has the name, the value and what is allowed.
+    """Runs in: master. A value is not allowed; the message has name, value and what is allowed.
 
     A RuntimeError, because that is what Gunicorn turns into ``Error: ...`` and exit code 1.
     """
@@ -80,7 +80,7 @@ def _path(value: object) -> str:
 
 @dataclass(frozen=True)
 class Definition:
-    """One setting.
+    """Runs in: master. One setting.
 
     Attributes:
         name: as in a config file.
@@ -153,7 +153,7 @@ DEFINITIONS: tuple[Definition, ...] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Every value that our code reads, resolved and checked.
+    """Runs in: master and worker. Every value that our code reads, resolved and checked.
 
     Attributes:
         values: our settings by name.

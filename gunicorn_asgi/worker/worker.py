@@ -36,7 +36,7 @@ _RESTARTS = frozenset({Cause.RELOAD, Cause.RECYCLE})
 
 
 class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
-    """Gunicorn's worker class for ASGI applications: ``gunicorn -k gunicorn_asgi.Worker``."""
+    """Runs in: master and worker. The worker class: ``gunicorn -k gunicorn_asgi.Worker``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Runs in: master. Just before the fork."""

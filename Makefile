@@ -1,0 +1,87 @@
+# Everything that people and CI do here. A machine with Debian's python3 and python3-venv will do.
+#
+#   make run      serve the demo application          BIND=127.0.0.1:8000 WORKERS=2
+#   make test     run every test                      ARGS="-k websocket"  JOBS=4
+#   make lint     ruff and mypy
+#   make matrix   the tests that depend on it, on other Pythons and Gunicorns
+#   make coverage the tests, and which lines they have not run
+#   make clean    remove what make has made
+
+PYTHON ?= python3
+BIND ?= 127.0.0.1:8000
+WORKERS ?= 2
+# Live tests mostly wait for processes, so more of them than there are cores run side by side.
+JOBS ?= 4
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The package is installed as users get it, not in place: a file that the wheel lacks is missed here.
+# So each change of these reinstalls it (some seconds, the dependencies stay).
+SOURCES := pyproject.toml README.md LICENSE \
+	$(shell find gunicorn_asgi -type f -not -name '*.pyc' -not -path '*/__pycache__*')
+
+.PHONY: help run test lint matrix coverage clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run: $(VENV)/.with-nothing
+	@echo "Serving the demo on http://$(BIND)/ (Ctrl-C ends it)"
+	$(BIN)/gunicorn -k gunicorn_asgi.Worker -w $(WORKERS) -b $(BIND) gunicorn_asgi.demo:app
+
+test: $(VENV)/.with-test
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/.with-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+coverage: $(VENV)/.with-coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+clean:
+	rm -rf $(VENV) .venvs dist .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
+
+# One stamp for each set of extras, in one environment.
+extras-test := [test]
+extras-lint := [test,lint]
+extras-coverage := [test,coverage]
+
+$(VENV)/.python:
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/.with-%: $(VENV)/.python $(SOURCES)
+	$(BIN)/pip install -q --disable-pip-version-check ".$(extras-$*)"
+	touch $@
+
+# The matrix: PYTHON-GUNICORN, each with an environment of its own. `make test` covers what `python3`
+# and the newest Gunicorn make of it; these are the ends of what pyproject.toml promises.
+MATRIX ?= 3.10-23.0.0 3.11-23.0.0 3.13-27.0.1
+# What can differ there: parsing, loops, processes. Not the guards over the source.
+MATRIX_TESTS ?= $(filter-out tests/kit tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) \
+	$(wildcard tests/test_kit.py tests/test_host_contract.py)
+
+matrix: $(addprefix matrix-,$(MATRIX))
+
+# A Python that is missing is a failure where CI=true and said clearly elsewhere.
+matrix-%:
+	@python=$$(.ci/find-python $(firstword $(subst -, ,$*))) || { \
+		echo "$@: SKIPPED, there is no Python $(firstword $(subst -, ,$*)) here"; \
+		[ "$(CI)" != true ]; exit $$?; \
+	}; \
+	$(MAKE) --no-print-directory .venvs/$*/.installed INTERPRETER=$$python && \
+	echo "$@: Python $(firstword $(subst -, ,$*)), Gunicorn $(lastword $(subst -, ,$*))" && \
+	.venvs/$*/bin/pytest -n $(JOBS) $(MATRIX_TESTS) $(ARGS)
+
+.venvs/%/.installed: $(SOURCES)
+	[ -x .venvs/$*/bin/pip ] || $(INTERPRETER) -m venv --clear .venvs/$*
+	.venvs/$*/bin/pip install -q --disable-pip-version-check \
+		".[test]" "gunicorn==$(lastword $(subst -, ,$*))"
+	touch $@

@@ -15,7 +15,7 @@ from gunicorn_asgi.protocol.response import ResponseEncoder, error_response
 if TYPE_CHECKING:
     from gunicorn_asgi.aio.http1 import HTTP1Protocol
 
-__all__ = ["APP_ERRORS", "HTTPCycle", "caused_by_disconnect"]
+__all__ = ["APP_ERRORS", "HTTPCycle", "as_bytes", "caused_by_disconnect", "header_pairs"]
 
 # What an application may raise without taking the worker down, or leaving its client without an
 # answer: anything. A Task keeps every other BaseException (GeneratorExit, BaseExceptionGroup) to
@@ -102,6 +102,7 @@ class HTTPCycle(Exchange):
 
     def feed_body(self, data: bytes) -> None:
         """A piece of the request body came in."""
+        self.continued = True  # it does not wait for a 100, or not any more
         self._body.append(data)
         self._body_size += len(data)
         state = self._connection.state
@@ -133,8 +134,9 @@ class HTTPCycle(Exchange):
         if complete or task is None or task.done() or self._grace is not None:
             return
         state = self._connection.state
-        self._grace = state.loop.call_later(state.limits.disconnect_grace, task.cancel)
-        task.add_done_callback(self._disarm_grace)
+        grace = state.loop.call_later(state.limits.disconnect_grace, task.cancel)
+        task.add_done_callback(lambda _: grace.cancel())
+        self._grace = grace
 
     # What the application calls
 
@@ -164,11 +166,11 @@ class HTTPCycle(Exchange):
         writing = self.writing
         if writing is Writing.DONE:
             return  # "further messages on the channel are ignored"
-        kind = message["type"]
+        kind = message.get("type")
         if kind == "http.response.body":
             body = message.get("body", b"")
             if type(body) is not bytes:
-                body = _as_bytes(body)
+                body = as_bytes(body)
             if writing is Writing.WAIT:
                 raise LocalProtocolError("http.response.body before http.response.start")
             more = message.get("more_body", False)
@@ -190,7 +192,7 @@ class HTTPCycle(Exchange):
             raise LocalProtocolError("http.response.start for the second time")
         if "status" not in message:
             raise LocalProtocolError("http.response.start without a status")
-        self._headers = [(name, value) for name, value in message.get("headers", ())]
+        self._headers = header_pairs(message)
         self.encoder.start(message["status"], self._headers)
         self.fire(ExchangeEvent.START)
 
@@ -279,11 +281,10 @@ class HTTPCycle(Exchange):
             method=self.head.method,
             headers=headers or (),
         )
-        if self.writing is Writing.WAIT:
-            self.fire(ExchangeEvent.START)
-        self.fire(ExchangeEvent.END)
         self._connection.write(data)
         self._record(status)
+        # Not DONE: an application that is not over must learn that nobody listens any more.
+        self.lose()
 
     def _finish(self) -> None:
         self._record(self.encoder.status)
@@ -316,17 +317,13 @@ class HTTPCycle(Exchange):
             self._wake.set()
             self._wake = None
 
-    def _disarm_grace(self, _task: asyncio.Task[None]) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
-
     def _record(self, status: int) -> None:
         state = self._connection.state
         if self._recorded:
             return
         self._recorded = True
         if state.on_complete is not None:
-            duration = state.loop.time() - self.head.received
+            duration = state.clock() - self.head.received
             state.on_complete(
                 AccessRecord(self.head, self.scope, status, self._headers, self._sent, duration)
             )
@@ -340,7 +337,24 @@ class HTTPCycle(Exchange):
         log.error("The application %s: %s", what, self._name(), exc_info=exc)
 
 
-def _as_bytes(body: object) -> bytes:
+def header_pairs(message: Message) -> list[tuple[bytes, bytes]]:
+    """The ``headers`` of a message as a list of pairs; what they are made of is not checked.
+
+    Raises:
+        LocalProtocolError: they are not pairs.
+    """
+    try:
+        return [(name, value) for name, value in message.get("headers", ())]
+    except (TypeError, ValueError) as exc:
+        raise LocalProtocolError(f"headers are not pairs: {exc}") from None
+
+
+def as_bytes(body: object) -> bytes:
+    """The ``body`` of a message; any kind of buffer will do.
+
+    Raises:
+        LocalProtocolError: it is none.
+    """
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise LocalProtocolError(f"body is not bytes: {type(body).__name__}")

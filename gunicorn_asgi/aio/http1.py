@@ -39,7 +39,7 @@ _RST = struct.pack("ii", 1, 0)
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Close with a reset; where there is none (unix sockets), and in tests, just close."""
+    """Close with a reset; a unix socket knows none and just closes."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
@@ -168,9 +168,9 @@ class HTTP1Protocol(asyncio.Protocol):
 
     def on_head(self, head: RequestHead) -> None:
         """A request's head is complete."""
-        if self._last_was_read():
+        if self._lingering or self._last_was_read():
             return
-        head.received = self.state.loop.time()
+        head.received = self.state.clock()
         if head.websocket:
             self._upgrade = head
             return
@@ -217,12 +217,12 @@ class HTTP1Protocol(asyncio.Protocol):
 
     def response_complete(self, cycle: HTTPCycle) -> None:
         """``cycle`` has sent its last byte: apply the joint rules of protocol/h1.py."""
+        self.flow.resume_reading(Pause.BODY)
         if not cycle.encoder.keep_alive:
             self._close_after(cycle)
         elif cycle.reading is Reading.DONE:
             self._next(cycle)
         else:
-            self.flow.resume_reading(Pause.BODY)
             self._arm(Clock.DISCARD, self.state.limits.request_head)
 
     def abort_response(self, cycle: HTTPCycle) -> None:
@@ -239,6 +239,7 @@ class HTTP1Protocol(asyncio.Protocol):
         if self._lingering:
             return
         self._lingering = True
+        self._reading = None  # the parser may be in the middle of what is discarded from now on
         self.flush()
         if self._transport.is_closing():
             return
@@ -318,7 +319,10 @@ class HTTP1Protocol(asyncio.Protocol):
         elif self._upgrade is not None:
             self._start_websocket(self._upgrade)
         else:
-            self._arm(Clock.KEEP_ALIVE, self.state.limits.keep_alive)
+            if self._parser.idle:
+                self._arm(Clock.KEEP_ALIVE, self.state.limits.keep_alive)
+            else:  # a part of the next head came in meanwhile
+                self._arm(Clock.REQUEST_HEAD, self.state.limits.request_head)
             if self.state.draining:
                 self.drain(0)
 
@@ -383,3 +387,5 @@ class HTTP1Protocol(asyncio.Protocol):
         self.state.add(protocol)
         self.state.discard(self)
         protocol.begin(self._behind)
+        if self.state.drain_code:  # the drain has walked the connections already
+            protocol.drain(self.state.drain_code)

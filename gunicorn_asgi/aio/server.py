@@ -84,9 +84,16 @@ class Server:
             self._resume_timer.cancel()
         self._pause()
 
+    def take_waiting(self) -> None:
+        """Accept who is in the backlog, up to the cap, before the listeners are closed."""
+        for listener in self._listeners:
+            while not self._full() and self._accept(listener):
+                pass
+
     def drain(self, code: int) -> None:
         """Let every connection end after what it has begun; WebSockets close with ``code``."""
         self._state.begin_drain()
+        self._state.drain_code = code
         for connection in list(self._state.connections):
             connection.drain(code)
 
@@ -160,20 +167,24 @@ class Server:
         for listener in self._listeners:
             self._state.loop.remove_reader(listener.sock.fileno())
 
-    def _accept(self, listener: Listener) -> None:
+    def _accept(self, listener: Listener) -> bool:
         try:
             sock, _ = listener.sock.accept()
         except OSError as exc:
             if exc.errno not in _NO_CONNECTION:
                 self._exhausted(exc)
-            return
+            return False
         sock.setblocking(False)
         task = self._state.loop.create_task(self._open(sock, listener))
         self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        task.add_done_callback(self._opened)
+        if self._full():
+            self._reached_cap(self._state.limits.connections)
+        return True
+
+    def _full(self) -> bool:
         cap = self._state.limits.connections
-        if 0 < cap <= len(self._opening) + len(self._state.connections):
-            self._reached_cap(cap)
+        return 0 < cap <= len(self._opening) + len(self._state.connections)
 
     async def _open(self, sock: socket.socket, listener: Listener) -> None:
         state = self._state
@@ -185,8 +196,12 @@ class Server:
             # ssl.SSLError is an OSError: a peer that does not speak TLS, or left in between.
             sock.close()
             state.log.debug("A connection could not be opened: %r", exc)
-            if state.on_below_cap is not None:
-                state.on_below_cap()
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        # Either it has failed, or it was counted twice, as opening and as open, until now.
+        if self._state.on_below_cap is not None:
+            self._state.on_below_cap()
 
     def _reached_cap(self, cap: int) -> None:
         """worker_connections: the backlog holds the next ones, or another worker takes them."""

@@ -70,12 +70,14 @@ class ServerState:
         lifespan_state: what the lifespan left in ``scope["state"]``; None without lifespan.
         on_request: called with each request before the application; None costs nothing.
         on_complete: called with each finished exchange; None costs nothing.
+        clock: for durations; uvloop's own has milliseconds and stands still within a turn.
         count_request: called at the start of every request and WebSocket handshake.
         connections: all that are open.
         tasks: the application's running tasks, background work behind a response included.
         keep_alive: whether a connection may be promised another request; one bit for the whole
             worker, which only goes from True to False.
         draining: the worker leaves.
+        drain_code: what a WebSocket is closed with, once the drain has begun; 0 before.
         told: the drain nears its end; whoever has read its request gets ``http.disconnect``.
         on_below_cap: called when a connection is gone, while accepting is braked by the cap.
     """
@@ -84,10 +86,12 @@ class ServerState:
         "_base_context",
         "_dirty",
         "app",
+        "clock",
         "connections",
         "count_request",
         "date",
         "deadlines",
+        "drain_code",
         "draining",
         "idle",
         "keep_alive",
@@ -115,6 +119,7 @@ class ServerState:
         self.count_request: Callable[[], None] = _nothing
         self.loop = asyncio.get_running_loop()
         self.date = DateField()
+        self.clock = time.perf_counter
         self._base_context = contextvars.copy_context()
         # Connections
         self.connections: set[Connection] = set()
@@ -125,6 +130,7 @@ class ServerState:
         self.tasks: set[asyncio.Task[None]] = set()
         self.keep_alive = limits.keep_alive > 0
         self.draining = False
+        self.drain_code = 0
         self.told = False
         self.idle: asyncio.Event | None = None
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from gunicorn_asgi.aio.cycle import APP_ERRORS, caused_by_disconnect
+from gunicorn_asgi.aio.cycle import APP_ERRORS, as_bytes, caused_by_disconnect, header_pairs
 from gunicorn_asgi.aio.flow import FlowControl, Pause
 from gunicorn_asgi.aio.state import Message, ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord
@@ -41,12 +41,12 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_begun",
         "_disconnected",
         "_drain_code",
         "_early",
         "_encoder",
         "_flow",
-        "_grace",
         "_head",
         "_headers",
         "_incoming",
@@ -78,7 +78,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._head = head
         self._scope: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
-        self._grace: asyncio.TimerHandle | None = None
         self._wake: asyncio.Event | None = None
         self._incoming: deque[Message] = deque()
         self._early = b""
@@ -88,6 +87,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._encoder: ResponseEncoder | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._status = 0
+        self._begun = False
         self._sent = 0
         self._recorded = False
 
@@ -201,7 +201,7 @@ class WebSocketProtocol(asyncio.Protocol):
             ClientDisconnected: the connection is closed (WebSocket message format 2.4).
             LocalProtocolError: the message, or its place in the order, is wrong.
         """
-        kind = message["type"]
+        kind = message.get("type")
         if self._ws.state in (WebSocketState.CLOSING, WebSocketState.CLOSED):
             raise ClientDisconnected(f"the WebSocket is closed: {kind}")
         if kind == "websocket.send":
@@ -219,10 +219,10 @@ class WebSocketProtocol(asyncio.Protocol):
         await self._flow.drained()
 
     def _accept(self, message: Message) -> None:
-        headers = message.get("headers") or ()
+        headers = header_pairs(message) if message.get("headers") else []
         self._transport.write(self._ws.accept(message.get("subprotocol"), headers))
         self._status = 101
-        self._headers = [(name, value) for name, value in headers]
+        self._headers = headers
         self._flow.resume_reading(Pause.PIPELINE)
         if self._drain_code:
             self._close(self._drain_code, "")
@@ -231,12 +231,13 @@ class WebSocketProtocol(asyncio.Protocol):
             self.data_received(early)
 
     def _send_message(self, message: Message) -> None:
-        data = message.get("bytes")
-        if data is None:
-            data = message.get("text")
-        if not isinstance(data, (str, bytes)):
+        data, text = message.get("bytes"), message.get("text")
+        if isinstance(data, bytes):
+            frame = self._ws.message(data)
+        elif data is None and isinstance(text, str):
+            frame = self._ws.message(text)
+        else:
             raise LocalProtocolError("websocket.send needs one of `bytes` and `text`")
-        frame = self._ws.message(data)
         self._sent += len(frame)
         self._transport.write(frame)
 
@@ -244,12 +245,15 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._ws.state is WebSocketState.HANDSHAKE:
             self._refuse(403)
             return
-        self._close(message.get("code", 1000), message.get("reason") or "")
+        code, reason = message.get("code", 1000), message.get("reason") or ""
+        if not (isinstance(code, int) and isinstance(reason, str)):
+            raise LocalProtocolError(f"websocket.close with {code!r} and {reason!r}")
+        self._close(code, reason)
 
     def _deny(self, message: Message) -> None:
-        headers = [(name, value) for name, value in message.get("headers", ())]
+        headers = header_pairs(message)
         encoder = ResponseEncoder(self._head.method, self._head.version)
-        encoder.start(message["status"], headers)
+        encoder.start(message.get("status", 0), headers)
         self._ws.fire(WebSocketEvent.DENY)
         self._encoder, self._headers, self._status = encoder, headers, encoder.status
 
@@ -257,15 +261,16 @@ class WebSocketProtocol(asyncio.Protocol):
         encoder = self._encoder
         if encoder is None:
             raise LocalProtocolError("websocket.http.response.body before its start")
-        body: bytes = message.get("body", b"")
+        body = as_bytes(message.get("body", b""))
         more = message.get("more_body", False)
         head = b""
-        if not self._sent:
+        if not self._begun:
             head = encoder.head(self.state.date_line(), None if more else len(body), False)
         data = head + encoder.body(body)
         if not more:
             data += encoder.end()
-        self._sent += len(data)
+        self._begun = True
+        self._sent += len(body)
         self._transport.write(data)
         if not more:
             self._ws.fire(WebSocketEvent.SHUT)
@@ -286,6 +291,10 @@ class WebSocketProtocol(asyncio.Protocol):
                 caused_by_disconnect(exc) or isinstance(exc, asyncio.CancelledError)
             ):
                 return
+            if isinstance(exc, asyncio.CancelledError) and state.draining:
+                state.log.warning("Cancelled at the end of the drain: a WebSocket application")
+                self._over(1011, 503)
+                return
             if not caused_by_disconnect(exc):
                 state.log.error("The WebSocket application raised", exc_info=exc)
             self._over(1011, 500)
@@ -300,7 +309,7 @@ class WebSocketProtocol(asyncio.Protocol):
         elif ws.state is WebSocketState.HANDSHAKE:
             self._refuse(status)
         elif ws.state is WebSocketState.DENIAL:
-            if self._sent:
+            if self._begun:
                 self._transport.abort()
             else:
                 self._refuse(status)
@@ -340,12 +349,8 @@ class WebSocketProtocol(asyncio.Protocol):
         task = self._task
         if task is None or task.done():
             return
-        self._grace = self.state.loop.call_later(self.state.limits.disconnect_grace, task.cancel)
-        task.add_done_callback(self._disarm_grace)
-
-    def _disarm_grace(self, _task: asyncio.Task[None]) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
+        grace = self.state.loop.call_later(self.state.limits.disconnect_grace, task.cancel)
+        task.add_done_callback(lambda _: grace.cancel())
 
     def _record(self) -> None:
         if self._recorded:
@@ -353,7 +358,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._recorded = True
         state = self.state
         if state.on_complete is not None:
-            duration = state.loop.time() - self._head.received
+            duration = state.clock() - self._head.received
             state.on_complete(
                 AccessRecord(
                     self._head,

@@ -71,8 +71,11 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
         WorkerEvent.DRAINED: WorkerState.EXITING,
         WorkerEvent.GONE: WorkerState.EXITED,
     },
-    WorkerState.FAILED: {},
     # A last TERM may come while the interpreter goes down.
+    WorkerState.FAILED: {
+        WorkerEvent.LEAVE: WorkerState.FAILED,
+        WorkerEvent.QUIT: WorkerState.FAILED,
+    },
     WorkerState.EXITED: {
         WorkerEvent.LEAVE: WorkerState.EXITED,
         WorkerEvent.QUIT: WorkerState.EXITED,

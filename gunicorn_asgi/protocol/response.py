@@ -18,6 +18,8 @@ from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value, toke
 __all__ = ["Framing", "ResponseEncoder", "error_response", "reason_phrase"]
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+# RFC 9110 has renamed these; older Pythons have the names of RFC 7231 and RFC 4918.
+_REASONS |= {413: b"Content Too Large", 414: b"URI Too Long", 422: b"Unprocessable Content"}
 _LINES = {
     version: {
         code: b"HTTP/%b %d %b\r\n" % (version.encode("ascii"), code, reason)
@@ -225,6 +227,9 @@ class ResponseEncoder:
         status = self.status
         if status == 204:
             return  # RFC 9110 8.6: MUST NOT send a Content-Length field with a 204
+        if status == 205:
+            out.append(b"content-length: 0\r\n")  # RFC 9110 15.3.6: no content, and that is said
+            return
         if status == 304 or self._head_only:
             # The field tells what a GET would have got; nothing to say where nobody knows.
             if length is None and status != 304 and final:

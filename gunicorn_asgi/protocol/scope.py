@@ -60,7 +60,7 @@ def _scope(
 ) -> dict[str, Any]:
     raw_path, query = split_target(head.target)
     path = _decode(raw_path)
-    if root_path and path != root_path and not path.startswith(root_path + "/"):
+    if root_path and path not in ("*", root_path) and not path.startswith(root_path + "/"):
         # `path` includes root_path, whether or not the proxy in front has stripped it.
         path = root_path + path
     scope: dict[str, Any] = {

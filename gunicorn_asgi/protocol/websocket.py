@@ -11,7 +11,6 @@ from enum import IntEnum
 from typing import Any
 
 from wsproto import ConnectionType, WSConnection
-from wsproto.connection import ConnectionState as WSProtoState
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -258,9 +257,8 @@ class WebSocketConnection:
         if self.state is WebSocketState.CLOSING:
             self.fire(WebSocketEvent.SHUT)
             return b""
-        broken = self._wsproto.state is WSProtoState.OPEN
         self.close_code, self.close_reason = int(event.code), event.reason or ""
-        answer = self._send(event if broken else event.response())
+        answer = self._send(event.response())
         self.fire(WebSocketEvent.SHUT)
         return answer
 

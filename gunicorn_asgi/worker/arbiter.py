@@ -7,6 +7,7 @@ exception in the arbiter's main loop ends the server (exit 255).
 
 from __future__ import annotations
 
+import ssl
 from typing import NamedTuple
 
 from gunicorn import sock
@@ -16,7 +17,7 @@ from gunicorn.glogging import Logger
 from gunicorn_asgi.worker.scoreboard import Scoreboard
 from gunicorn_asgi.worker.settings import SettingError, Settings
 
-__all__ = ["NOT_HONOURED", "REFUSED", "Berth", "berth", "check"]
+__all__ = ["NOT_HONOURED", "REFUSED", "Berth", "berth", "check", "tls_context"]
 
 # Gunicorn's settings that mean nothing here, or not yet, and the reason to give. What is not in
 # this table is honoured, or is the arbiter's own business.
@@ -136,9 +137,17 @@ def _check_loop(settings: Settings) -> None:
 
 def _check_tls(cfg: Config) -> None:
     """A context that cannot be built must stop the start, not end in plain HTTP on a TLS port."""
-    if not cfg.is_ssl:
-        return
     try:
-        sock.ssl_context(cfg)
+        tls_context(cfg)
     except Exception as exc:  # the ssl_context hook is the user's code
         raise SettingError(f"TLS cannot be set up: {type(exc).__name__}: {exc}") from exc
+
+
+def tls_context(cfg: Config) -> ssl.SSLContext | None:
+    """Runs in: master, worker. The context that Gunicorn's settings ask for; None without TLS."""
+    if not cfg.is_ssl:
+        return None
+    context = sock.ssl_context(cfg)
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"the ssl_context hook returned {context!r}, which is no SSLContext")
+    return context

@@ -7,9 +7,9 @@ nothing here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gunicorn.glogging import Logger
+from gunicorn.glogging import Logger, SafeAtoms
 
 from gunicorn_asgi.aio.state import Scope, ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
@@ -21,8 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["Hooks"]
 
 
+class PrintableAtoms(SafeAtoms):  # type: ignore[misc]  # Gunicorn is not typed
+    """Runs in: worker. Gunicorn's atoms; what could end a line or drive a terminal is escaped.
+
+    Path and user name come decoded, and a field may hold C1 controls (CWE-117, CVE-2020-7694).
+    """
+
+    def __init__(self, atoms: dict[str, Any]) -> None:
+        """Runs in: worker."""
+        super().__init__({name: _printable(value) for name, value in atoms.items()})
+
+
+def _printable(value: object) -> object:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in value
+    )
+
+
 class Hooks:
-    """Runs in: worker. Calls ``pre_request``, ``post_request`` and ``log.access`` for one worker."""
+    """Runs in: worker. Calls ``pre_request``, ``post_request`` and ``log.access``."""
 
     def __init__(self, worker: Worker, state: ServerState) -> None:
         """Runs in: worker."""
@@ -35,6 +55,9 @@ class Hooks:
         """Runs in: worker. Put what is wanted, and nothing else, into the request path."""
         if self._hook("pre_request") is not None:
             self._state.on_request = self._before
+        log = self._worker.log
+        if getattr(log, "atoms_wrapper_class", None) is SafeAtoms:
+            log.atoms_wrapper_class = PrintableAtoms
         if self._access is not None or self._post_request is not None:
             self._state.on_complete = self._after
 
@@ -53,7 +76,10 @@ class Hooks:
         environ = environ_of(record.head, record.scope)
         log = self._worker.log
         if self._access is not None:
-            self._access(response, request, environ, record.elapsed)
+            try:
+                self._access(response, request, environ, record.elapsed)
+            except Exception:  # logger_class is the user's code
+                log.exception("Exception in the access log")
         if self._post_request is not None:
             try:
                 self._post_request(self._worker, request, environ, response)

@@ -15,7 +15,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["arm_exit_alarm", "install_boot_handlers", "install_loop_handlers"]
+__all__ = [
+    "arm_exit_alarm",
+    "ignore_further_signals",
+    "install_boot_handlers",
+    "install_loop_handlers",
+]
 
 _RESET = ("ABRT", "HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "CHLD")
 
@@ -64,6 +69,21 @@ def install_loop_handlers(
     }
     for signum, handler in table.items():
         loop.add_signal_handler(signum, handler)
+
+
+def ignore_further_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs in: worker. Before ``loop`` is closed: what is left is bounded by the exit alarm alone.
+
+    A loop that closes leaves the default action behind, so the next TERM of an arbiter that
+    repeats it (Gunicorn 23, after HUP), or a USR1 of logrotate, would cut off worker_exit and
+    atexit.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for signum in numbers:
+        loop.remove_signal_handler(signum)
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 def arm_exit_alarm(seconds: float) -> None:

@@ -10,7 +10,7 @@ import traceback
 from types import FrameType
 from typing import Any
 
-from gunicorn import sock, util
+from gunicorn import util
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -45,6 +45,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._life = Lifecycle()
         self._cause: Cause | None = None
         self._aborting = False
+        self._armed = False
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -55,6 +56,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
 
     def init_process(self) -> None:
         """Runs in: worker. Right after the fork; returns when the worker has left."""
+        # First of all: the arbiter's handlers, inherited by the fork, take a signal and lose it.
+        self.init_signals()
         if self.cfg.preload_app:
             # What was loaded before the fork will never be garbage: keep the collector from
             # touching, and so copying, its pages.
@@ -66,8 +69,10 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         super().init_process()
 
     def init_signals(self) -> None:
-        """Runs in: worker. Handlers for the time until the loop runs."""
-        signals.install_boot_handlers(self._run_worker_int, self._reopen_logs, self._abort)
+        """Runs in: worker. Handlers for the time until the loop runs; idempotent."""
+        if not self._armed:
+            self._armed = True
+            signals.install_boot_handlers(self._run_worker_int, self._reopen_logs, self._abort)
 
     def load_wsgi(self) -> None:
         """Runs in: worker. Import the application; with ``reload`` its errors are survived."""
@@ -159,7 +164,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         return lifespan
 
     def _listeners(self) -> list[Listener]:
-        context = sock.ssl_context(self.cfg) if self.cfg.is_ssl else None
+        context = arbiter.tls_context(self.cfg)
         return [Listener(listener.sock, context) for listener in self.sockets]
 
     def _ready(self) -> None:
@@ -230,11 +235,25 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         code = _SERVICE_RESTART if self._is_restart() else _GOING_AWAY
         schedule = DrainSchedule.graceful(self.settings.graceful_timeout)
         server.suspend()
+        self._close_listeners(server)
         ending = self._loop.create_task(server.end(schedule, code))
         if not await self._done_or_quitting(ending, None):
             ending.cancel()
             await server.end(DrainSchedule.quick(), code)
         self._set_state(WorkerEvent.DRAINED)
+
+    def _close_listeners(self, server: Server) -> None:
+        """Let nobody wait here in vain: who comes now is another's, or is refused at once.
+
+        With reuse_port the socket is ours alone, and on a stop nobody else is left: whoever waits
+        in the backlog is ours to serve then. An open listener would also hold the address against
+        a new master, once this one's is gone.
+        """
+        ours = self.cfg.reuse_port or not self._is_restart()
+        if ours and not self._quitting.is_set():
+            server.take_waiting()
+        for listener in self.sockets:
+            listener.close()
 
     async def _done_or_quitting(self, task: asyncio.Task[None], seconds: float | None) -> bool:
         """Wait for ``task``, for a quick cause or for ``seconds``; whether ``task`` is done."""
@@ -271,6 +290,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if tasks:
             loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        if self._cause is not None:
+            signals.ignore_further_signals(loop)
         loop.close()
 
     # Hooks and signals
@@ -288,6 +309,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         stack = "".join(traceback.format_stack(frame)) if frame else ""
         self.log.critical("Worker aborted (pid: %s), blocked here:\n%s", self.pid, stack)
         self.cfg.worker_abort(self)
-        if self._loop.is_running():
+        if hasattr(self, "_loop") and self._loop.is_running():
             self._loop.stop()
         sys.exit(1)

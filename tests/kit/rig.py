@@ -208,6 +208,7 @@ class Rig:
         self.state = ServerState(app, self.log, Limits(**limits), root_path)
         loop = _ClockedLoop(self.state.loop, self.clock)
         self.state.loop = cast("asyncio.AbstractEventLoop", loop)
+        self.state.clock = self.clock.time
         self.state.deadlines = Deadlines(self.state.loop, self.state.connections)
         self.records: list[AccessRecord] = []
         self.state.on_complete = self.records.append
@@ -229,6 +230,7 @@ class Rig:
     def drain(self, code: int = 1001) -> None:
         """Do what ``Server.drain`` does."""
         self.state.begin_drain()
+        self.state.drain_code = code
         for connection in list(self.state.connections):
             connection.drain(code)
 

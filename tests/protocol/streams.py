@@ -1,0 +1,83 @@
+"""What the tests of protocol/h1.py share: a parser that is fed, and what came out of it."""
+
+from __future__ import annotations
+
+from gunicorn_asgi.protocol.errors import RemoteProtocolError
+from gunicorn_asgi.protocol.h1 import RequestHead, RequestParser
+from gunicorn_asgi.protocol.limits import Limits
+
+__all__ = ["CHUNKED", "H2C", "POST", "TRAILERS", "WEBSOCKET", "Recorder", "Stream", "get"]
+
+
+class Recorder:
+    """A RequestSink that remembers; the pieces of a body are put together again."""
+
+    def __init__(self) -> None:
+        self.heads: list[RequestHead] = []
+        self.bodies: list[bytes] = []
+        self.complete = 0
+
+    def on_head(self, head: RequestHead) -> None:
+        """Remember."""
+        assert self.complete == len(self.heads)
+        self.heads.append(head)
+        self.bodies.append(b"")
+
+    def on_body(self, data: bytes) -> None:
+        """Remember."""
+        assert self.complete == len(self.heads) - 1
+        self.bodies[-1] += data
+
+    def on_message_complete(self) -> None:
+        """Remember."""
+        self.complete += 1
+        assert self.complete == len(self.heads)
+
+
+class Stream:
+    """A parser, fed piece by piece, and what came out."""
+
+    def __init__(self, *pieces: bytes, **limits: int) -> None:
+        self.sink = Recorder()
+        self.parser = RequestParser(self.sink, Limits(**limits))
+        self.rest: bytes | None = None
+        self.error: RemoteProtocolError | None = None
+        for piece in pieces:
+            self.feed(piece)
+
+    def feed(self, piece: bytes) -> None:
+        """As a connection does: behind an upgrade the bytes are the next protocol's."""
+        if self.rest is not None:
+            self.rest += piece
+        elif self.error is None:
+            try:
+                self.rest = self.parser.feed(piece)
+            except RemoteProtocolError as exc:
+                self.error = exc
+
+    @property
+    def seen(self) -> object:
+        """All that a connection learns, in a form that can be compared."""
+        heads = [
+            tuple(getattr(head, name) for name in RequestHead.__slots__) for head in self.sink.heads
+        ]
+        status = self.error and self.error.status_hint
+        return heads, self.sink.bodies, self.sink.complete, self.rest, status
+
+    @property
+    def status(self) -> int | None:
+        """With which status the stream is refused."""
+        return self.error.status_hint if self.error else None
+
+
+def get(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bool = True) -> bytes:
+    """A request head."""
+    lines = [line, b"Host: h"] if host else [line]
+    return b"\r\n".join([*lines, *fields, b"", b""])
+
+
+POST = b"POST / HTTP/1.1"
+CHUNKED = b"Transfer-Encoding: chunked"
+WEBSOCKET = get(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
+TRAILERS = get(CHUNKED, line=POST) + b"3;a=b\r\nabc\r\n1\r\nd\r\n0\r\nX-T: 1\r\nHost: evil\r\n\r\n"
+H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA")

@@ -1,0 +1,392 @@
+"""What runs in the master: check() refuses or names, berth() never raises."""
+
+from __future__ import annotations
+
+import importlib.util
+import ssl
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import gunicorn
+import pytest
+from gunicorn.config import Config
+
+from gunicorn_asgi.worker import arbiter
+from gunicorn_asgi.worker.arbiter import NOT_HONOURED, REFUSED, berth, check
+from gunicorn_asgi.worker.settings import DEFINITIONS, SettingError
+from settings_table import OTHER_VALUES, REFUSED_VALUES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__: list[str] = []
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+KNOWN = Config().settings
+NEWEST = (27, 0, 1)
+
+
+class Log:
+    """A logger that keeps its lines by level."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda message, *args: self.lines.append((level, message % args))
+
+    def at(self, level: str) -> list[str]:
+        """The lines of one level."""
+        return [line for each, line in self.lines if each == level]
+
+
+@pytest.fixture
+def log() -> Log:
+    """Empty."""
+    return Log()
+
+
+@pytest.fixture(autouse=True)
+def fresh_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A master that remembers nothing, and no word of the environment."""
+    for name in ("board", "cfg", "berth"):
+        monkeypatch.setattr(arbiter._Master, name, None)
+    for definition in DEFINITIONS:
+        monkeypatch.delenv(definition.variable, raising=False)
+    monkeypatch.delitem(sys.modules, "__config__", raising=False)
+
+
+def config(**values: object) -> Config:
+    cfg = Config()
+    for name, value in values.items():
+        cfg.set(name, value)
+    return cfg
+
+
+def config_file(monkeypatch: pytest.MonkeyPatch, path: Path, **values: object) -> None:
+    """What Gunicorn leaves of a config file with these names."""
+    path.touch()
+    module = ModuleType("__config__")
+    module.__file__ = str(path)
+    vars(module).update(values)
+    monkeypatch.setitem(sys.modules, "__config__", module)
+
+
+# -- the classification ----------------------------------------------------------------------------
+
+
+def load_tables() -> ModuleType:
+    """The tables of docs/settings.md: what is honoured, and what is Gunicorn's own business."""
+    path = DOCS / "generate_settings.py"
+    spec = importlib.util.spec_from_file_location("generate_settings", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TABLES = load_tables()
+CLASSES: dict[str, set[str]] = {
+    "HONOURED": set(TABLES.HONOURED),
+    "ARBITER": set(TABLES.ARBITER),
+    "NOT_HONOURED": set(NOT_HONOURED),
+    "REFUSED": {name for name, _, _ in REFUSED} | {"http_protocols"},
+}
+CLASSIFIED = set().union(*CLASSES.values())
+
+
+def test_every_setting_of_gunicorn_is_classified() -> None:
+    """One that is new in Gunicorn fails here: honour it, name it, refuse it, or leave it to it."""
+    assert set(KNOWN) - CLASSIFIED == set()
+
+
+def test_every_setting_has_one_class() -> None:
+    """No contradiction between the tables."""
+    assert sum(map(len, CLASSES.values())) == len(CLASSIFIED)
+
+
+def test_nothing_is_classified_that_gunicorn_does_not_have() -> None:
+    """On the newest; the oldest lacks what came after it."""
+    if gunicorn.version_info >= NEWEST:
+        assert set(KNOWN) == CLASSIFIED
+    else:
+        assert set(KNOWN) < CLASSIFIED
+
+
+def test_what_gunicorn_has_of_ours_is_honoured() -> None:
+    """asgi_loop and the others."""
+    ours = {definition.name for definition in DEFINITIONS}
+    assert ours & set(KNOWN) <= CLASSES["HONOURED"]
+
+
+# -- check(): what is set but not honoured ---------------------------------------------------------
+
+
+def test_every_setting_that_is_not_honoured_has_a_value_to_test_it_with() -> None:
+    """A new entry needs a line in settings_table.py."""
+    assert set(OTHER_VALUES) == set(NOT_HONOURED)
+
+
+def test_nothing_is_said_of_defaults(log: Log) -> None:
+    """A quiet start is the normal one."""
+    check(Config(), log)
+    assert log.lines == []
+
+
+@pytest.mark.parametrize("name", sorted(set(NOT_HONOURED) & set(KNOWN)))
+def test_a_setting_that_is_set_and_not_honoured_gets_one_warning(name: str, log: Log) -> None:
+    """With its name and the reason."""
+    check(config(**{name: OTHER_VALUES[name]}), log)
+    sentence = f"The setting {name} is set but not honoured: {NOT_HONOURED[name]}"
+    assert log.lines == [("warning", sentence)]
+
+
+@pytest.mark.parametrize("name", sorted(set(NOT_HONOURED) & set(KNOWN)))
+def test_a_setting_that_is_set_to_its_default_gets_none(name: str, log: Log) -> None:
+    """Nothing is lost then."""
+    setting = KNOWN[name]
+    value = type(setting)().get()
+    if isinstance(value, list):
+        value = ",".join(value)
+    check(config(**{name: value}), log)
+    assert log.lines == []
+
+
+def test_a_setting_that_this_gunicorn_does_not_know_is_no_matter(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables are those of the newest Gunicorn."""
+    monkeypatch.setitem(NOT_HONOURED, "of_a_later_gunicorn", "it is not there yet")
+    monkeypatch.setattr(arbiter, "REFUSED", (("of_another", frozenset(), "not there"), *REFUSED))
+    check(Config(), log)
+    assert log.lines == []
+
+
+def test_an_unknown_name_of_the_config_file_is_warned_of(
+    log: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """See test_settings.py for the sentences."""
+    config_file(monkeypatch, tmp_path / "c.py", asgi_lop="auto")
+    check(Config(), log)
+    (sentence,) = log.at("warning")
+    assert sentence.startswith("unknown setting asgi_lop ")
+
+
+def test_preload_app_is_told_what_hup_does_then(log: Log) -> None:
+    """The arbiter loads the application once."""
+    check(config(preload_app=True), log)
+    (sentence,) = log.at("info")
+    assert "HUP" in sentence
+
+
+# -- check(): what is refused ----------------------------------------------------------------------
+
+REFUSALS = [
+    (name, value) for name, value, since in REFUSED_VALUES if gunicorn.version_info >= (since,)
+]
+
+
+def test_every_refused_setting_has_a_value_to_test_it_with() -> None:
+    """A new entry needs a line in settings_table.py."""
+    assert {name for name, _, _ in REFUSED_VALUES} == CLASSES["REFUSED"]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSALS)
+def test_what_cannot_be_served_is_refused(name: str, value: object, log: Log) -> None:
+    """Before the first fork, with name, value and what is allowed."""
+    cfg = config(**{name: value})
+    with pytest.raises(SettingError) as caught:
+        check(cfg, log)
+    text = str(caught.value)
+    assert text.startswith(f"{name} is {cfg.settings[name].get()!r}: ")
+    assert "served" in text or "parser" in text
+    assert log.lines == []
+
+
+def allowed_values() -> list[tuple[str, object]]:
+    """Those that this Gunicorn takes: 23 has a bool where 27 has a word."""
+    pairs = [(name, value) for name, allowed, _ in REFUSED for value in sorted(allowed, key=str)]
+    return [(name, value) for name, value in pairs if name in KNOWN and takes(name, value)]
+
+
+def takes(name: str, value: object) -> bool:
+    try:
+        config(**{name: value})
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def test_the_default_is_always_allowed() -> None:
+    """Otherwise no server would start."""
+    names = {name for name, _ in allowed_values()}
+    assert names == {name for name, _, _ in REFUSED} & set(KNOWN)
+    assert "proxy_protocol" in names
+
+
+@pytest.mark.parametrize(("name", "value"), allowed_values())
+def test_an_allowed_value_is_not_refused(name: str, value: object, log: Log) -> None:
+    """Also when it is said explicitly."""
+    check(config(**{name: value}), log)
+    assert log.lines == []
+
+
+def test_a_bad_value_of_ours_is_refused(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """See test_settings.py for the values."""
+    monkeypatch.setenv("GUNICORN_ASGI_LOOP", "trio")
+    with pytest.raises(SettingError, match="asgi_loop is 'trio'"):
+        check(Config(), log)
+
+
+def test_uvloop_is_refused_where_it_is_not_installed(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asgi_loop "auto" takes asyncio there."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    monkeypatch.setenv("GUNICORN_ASGI_LOOP", "uvloop")
+    with pytest.raises(SettingError, match="'uvloop', which is not installed"):
+        check(Config(), log)
+    monkeypatch.setenv("GUNICORN_ASGI_LOOP", "auto")
+    check(Config(), log)
+
+
+@pytest.mark.parametrize("kind", ["uvloop", "asyncio", "auto"])
+def test_a_loop_that_is_installed_is_not_refused(
+    kind: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none is left open in the master."""
+    monkeypatch.setenv("GUNICORN_ASGI_LOOP", kind)
+    check(Config(), log)
+    assert log.lines == []
+
+
+# -- check(): TLS ----------------------------------------------------------------------------------
+
+
+def test_a_tls_context_that_cannot_be_built_is_refused(log: Log, tmp_path: Path) -> None:
+    """A worker would otherwise die again and again, or serve plain HTTP on a TLS port."""
+    certificate = tmp_path / "cert.pem"
+    certificate.write_text("no certificate")
+    with pytest.raises(SettingError, match="TLS cannot be set up: SSLError"):
+        check(config(certfile=str(certificate)), log)
+
+
+def test_a_key_without_a_certificate_is_refused(log: Log, tmp_path: Path) -> None:
+    """Gunicorn's is_ssl is true then too."""
+    key = tmp_path / "key.pem"
+    key.write_text("no key")
+    with pytest.raises(SettingError, match="TLS cannot be set up: TypeError"):
+        check(config(keyfile=str(key)), log)
+
+
+def test_an_ssl_context_hook_that_raises_is_refused_with_its_reason(
+    log: Log, tmp_path: Path
+) -> None:
+    """The hook is the user's code, so it may raise anything."""
+    (tmp_path / "cert.pem").touch()
+
+    def hook(_config: object, _factory: object) -> None:
+        raise LookupError("the vault is closed")
+
+    with pytest.raises(SettingError, match="LookupError: the vault is closed"):
+        check(config(certfile=str(tmp_path / "cert.pem"), ssl_context=hook), log)
+
+
+@pytest.mark.parametrize("made", [None, "a context", ["a context"]])
+def test_an_ssl_context_hook_that_makes_no_context_is_refused(
+    made: object, log: Log, tmp_path: Path
+) -> None:
+    """None would mean plain HTTP on a TLS port."""
+    (tmp_path / "cert.pem").touch()
+
+    def hook(_config: object, _factory: object) -> object:
+        return made
+
+    with pytest.raises(SettingError, match="which is no SSLContext"):
+        check(config(certfile=str(tmp_path / "cert.pem"), ssl_context=hook), log)
+
+
+def test_a_tls_context_that_can_be_built_is_not_refused(log: Log, tmp_path: Path) -> None:
+    """The hook's verdict counts, not the files'; the worker gets what the hook makes."""
+    (tmp_path / "cert.pem").touch()
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def hook(_config: object, _factory: object) -> ssl.SSLContext:
+        return made
+
+    cfg = config(certfile=str(tmp_path / "cert.pem"), ssl_context=hook)
+    check(cfg, log)
+    assert log.lines == []
+    assert arbiter.tls_context(cfg) is made
+
+
+def test_without_tls_there_is_no_context() -> None:
+    """Nor is the hook asked."""
+
+    def hook(_config: object, _factory: object) -> ssl.SSLContext:
+        raise AssertionError("nobody wants TLS")
+
+    assert arbiter.tls_context(config(ssl_context=hook)) is None
+
+
+# -- berth() ---------------------------------------------------------------------------------------
+
+
+def test_workers_of_one_config_share_settings_board_and_generation(log: Log) -> None:
+    """TTIN and replacements are no reload."""
+    cfg = Config()
+    first, second = berth(cfg, log), berth(cfg, log)
+    assert first is second
+    assert first.generation == first.board.generation == 1
+
+
+def test_a_new_config_is_a_new_generation_on_the_same_board(log: Log) -> None:
+    """Old workers read the board, and so tell a reload from a stop."""
+    first = berth(config(graceful_timeout=7), log)
+    second = berth(config(graceful_timeout=8), log)
+    assert second.board is first.board
+    assert (first.generation, second.generation, first.board.generation) == (1, 2, 2)
+    assert (first.settings.graceful_timeout, second.settings.graceful_timeout) == (7.0, 8.0)
+
+
+def test_settings_that_became_invalid_keep_the_old_ones_in_force(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception there would end the master (arbiter.py, run(): exit 255)."""
+    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "7")
+    first = berth(Config(), log)
+    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "long")
+    cfg = Config()
+    second = berth(cfg, log)
+    assert second.settings is first.settings
+    assert second.generation == 2
+    (sentence,) = log.at("error")
+    assert "asgi_drain_linger is 'long'" in sentence
+    assert "the old settings stay in force" in sentence
+    assert berth(cfg, log) is second
+    assert len(log.lines) == 1, "told once, not at every fork"
+
+
+def test_settings_that_became_valid_again_are_taken(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next reload has the last word."""
+    berth(Config(), log)
+    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "long")
+    berth(Config(), log)
+    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "9")
+    third = berth(Config(), log)
+    assert third.generation == 3
+    assert third.settings.values["asgi_drain_linger"] == 9.0
+
+
+def test_a_first_start_with_invalid_settings_fails_loudly(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """check() has refused them before; there are no older ones to go on with."""
+    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "long")
+    with pytest.raises(SettingError):
+        berth(Config(), log)

@@ -1,0 +1,209 @@
+"""Hooks and access log: called with Gunicorn's shapes where wanted, and not there where not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from gunicorn_asgi.protocol.accesslog import AccessRecord
+from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.worker.hooks import Hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gunicorn_asgi.aio.state import ServerState
+    from gunicorn_asgi.worker.worker import Worker
+
+__all__: list[str] = []
+
+HEAD = RequestHead("GET", b"/a%20b?q=1", "1.1", [(b"host", b"h")], True)
+SCOPE = {
+    "type": "http",
+    "path": "/a b",
+    "query_string": b"q=1",
+    "scheme": "http",
+    "client": ("192.0.2.1", 4711),
+    "server": ("192.0.2.2", 80),
+}
+RECORD = AccessRecord(HEAD, SCOPE, 404, [(b"x-a", b"1")], 12, 0.25)
+
+
+class Installed:
+    """Hooks installed for a worker with that configuration."""
+
+    def __init__(self, log_class: type[Any] = Logger, /, **values: object) -> None:
+        self.cfg = Config()
+        for name, value in values.items():
+            self.cfg.set(name, value)
+        self.worker = SimpleNamespace(cfg=self.cfg, log=log_class(self.cfg))
+        self.state = SimpleNamespace(on_request=None, on_complete=None)
+        Hooks(cast("Worker", self.worker), cast("ServerState", self.state)).install()
+
+    @property
+    def on_request(self) -> Callable[[RequestHead, dict[str, Any]], None]:
+        """As the connections see it."""
+        hook: Callable[[RequestHead, dict[str, Any]], None] = self.state.on_request
+        return hook
+
+    @property
+    def on_complete(self) -> Callable[[AccessRecord], None]:
+        """As the connections see it."""
+        hook: Callable[[AccessRecord], None] = self.state.on_complete
+        return hook
+
+
+class Ear(Logger):  # type: ignore[misc]  # Gunicorn is not typed
+    """A logger class of the user's, which hears what is given to access()."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        self.heard: list[tuple[Any, ...]] = []
+
+    def access(self, *args: object) -> None:
+        """Instead of writing a line."""
+        self.heard.append(args)
+
+
+# -- nothing for what nobody wants -----------------------------------------------------------------
+
+
+def test_without_hooks_and_access_log_nothing_is_in_the_request_path() -> None:
+    """A request then costs nothing here."""
+    installed = Installed()
+    assert installed.state.on_request is None
+    assert installed.state.on_complete is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accesslog", "access.log"),
+        ("logconfig_dict", {"version": 1, "disable_existing_loggers": False}),
+        ("logconfig_json", "log.json"),
+        ("logconfig", "log.ini"),
+        ("syslog", True),
+    ],
+)
+def test_each_setting_that_makes_access_write_brings_the_record(
+    name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """glogging.py, Logger.access: it returns at once unless one of these is set."""
+    monkeypatch.setattr(Logger, "setup", lambda _self, _cfg: None)
+    if name == "accesslog":
+        value = str(tmp_path / str(value))
+    installed = Installed(**{name: value})
+    assert installed.state.on_complete is not None
+    assert installed.state.on_request is None
+
+
+def test_syslog_without_the_access_log_brings_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """disable_redirect_access_to_syslog."""
+    monkeypatch.setattr(Logger, "setup", lambda _self, _cfg: None)
+    installed = Installed(syslog=True, disable_redirect_access_to_syslog=True)
+    assert installed.state.on_complete is None
+
+
+def test_gunicorns_own_logger_agrees_when_it_writes(tmp_path: Path) -> None:
+    """The same line, whoever asks: with the file one, without none."""
+    path = tmp_path / "access.log"
+    installed = Installed(accesslog=str(path), access_log_format="%(h)s %(r)s %(s)s %(B)s %(M)s")
+    installed.on_complete(RECORD)
+    assert path.read_text() == "192.0.2.1 GET /a%20b?q=1 HTTP/1.1 404 12 250\n"
+    for handler in installed.worker.log.access_log.handlers[:]:
+        installed.worker.log.access_log.removeHandler(handler)
+        handler.close()
+
+
+# -- the access log --------------------------------------------------------------------------------
+
+
+def test_a_logger_class_of_the_users_is_called_whatever_is_set() -> None:
+    """It may write elsewhere; statsd is such a class too."""
+    installed = Installed(Ear)
+    installed.on_complete(RECORD)
+    ((response, request, environ, elapsed),) = installed.worker.log.heard
+    assert (response.status, response.sent) == ("404 Not Found", 12)
+    assert (request.method, request.path, request.query) == ("GET", "/a b", "q=1")
+    assert environ["RAW_URI"] == "/a%20b?q=1"
+    assert elapsed.total_seconds() == 0.25
+
+
+# -- pre_request -----------------------------------------------------------------------------------
+
+
+def test_pre_request_gets_the_worker_and_the_request() -> None:
+    """In the shape of gunicorn.http.message.Request."""
+    seen: list[tuple[Any, Any]] = []
+
+    def hook(worker: object, req: object) -> None:
+        seen.append((worker, req))
+
+    installed = Installed(pre_request=hook)
+    assert installed.state.on_complete is None
+    installed.on_request(HEAD, SCOPE)
+    ((worker, req),) = seen
+    assert worker is installed.worker
+    assert (req.method, req.uri, req.version) == ("GET", "/a%20b?q=1", (1, 1))
+    assert req.headers == [("HOST", "h")]
+
+
+def test_an_exception_of_pre_request_is_not_swallowed() -> None:
+    """The cycle answers it with 500, as Gunicorn's workers do."""
+
+    def hook(worker: object, req: object) -> None:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        Installed(pre_request=hook).on_request(HEAD, SCOPE)
+
+
+# -- post_request ----------------------------------------------------------------------------------
+
+
+def test_post_request_gets_worker_request_environ_and_response() -> None:
+    """All four; Gunicorn itself shortens it for hooks of two or three arguments."""
+    seen: list[tuple[Any, ...]] = []
+
+    def hook(worker: object, req: object, environ: object, resp: object) -> None:
+        seen.append((worker, req, environ, resp))
+
+    installed = Installed(post_request=hook)
+    assert installed.state.on_request is None
+    installed.on_complete(RECORD)
+    ((worker, req, environ, resp),) = seen
+    assert worker is installed.worker
+    assert req.uri == "/a%20b?q=1"
+    assert environ["PATH_INFO"] == "/a b"
+    assert (resp.status_code, resp.response_length) == (404, 12)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_short_post_request_works(count: int) -> None:
+    """config.py, validate_post_request."""
+    seen: list[int] = []
+    two = lambda worker, req: seen.append(2)  # noqa: E731 - an arity is all it has
+    three = lambda worker, req, environ: seen.append(3)  # noqa: E731
+    Installed(post_request={2: two, 3: three}[count]).on_complete(RECORD)
+    assert seen == [count]
+
+
+def test_an_exception_of_post_request_is_logged_and_goes_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The response is already out; the access log line too."""
+    told: list[str] = []
+    monkeypatch.setattr(Logger, "exception", lambda _self, text: told.append(text))
+
+    def hook(worker: object, req: object, environ: object, resp: object) -> None:
+        raise LookupError("no")
+
+    installed = Installed(Ear, post_request=hook)
+    installed.on_complete(RECORD)
+    assert told == ["Exception in post_request hook"]
+    assert len(installed.worker.log.heard) == 1

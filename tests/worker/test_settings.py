@@ -1,0 +1,379 @@
+"""Our settings: where a value comes from, which are taken, and what is said of the others."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from gunicorn.config import Config
+
+from gunicorn_asgi.protocol.limits import Limits
+from gunicorn_asgi.worker.settings import DEFINITIONS, SettingError, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__: list[str] = []
+
+NAMES = [definition.name for definition in DEFINITIONS]
+BY_NAME = {definition.name: definition for definition in DEFINITIONS}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the machine's and no config file of another test speaks here."""
+    for definition in DEFINITIONS:
+        monkeypatch.delenv(definition.variable, raising=False)
+    monkeypatch.delitem(sys.modules, "__config__", raising=False)
+
+
+class ConfigFile:
+    """Stands for the config file as Gunicorn leaves it behind: a module in sys.modules."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        self._monkeypatch = monkeypatch
+
+    def says(self, values: Mapping[str, object], module_name: str = "__config__") -> None:
+        """Gunicorn has executed a file with these names in it."""
+        self.path.touch()
+        module = ModuleType(module_name)
+        module.__file__ = str(self.path)
+        vars(module).update(values)
+        self._monkeypatch.setitem(sys.modules, module_name, module)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFile:
+    """Nothing is said yet."""
+    return ConfigFile(tmp_path / "gunicorn.conf.py", monkeypatch)
+
+
+class OtherGunicorn:
+    """A Config of a Gunicorn that knows other settings than the one installed."""
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self.settings = {name: value for name, value in cfg.settings.items() if name not in NAMES}
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._cfg, name)
+
+
+class Value:
+    """A setting of Gunicorn's that holds a value."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def get(self) -> object:
+        """As a setting's."""
+        return self.value
+
+
+def gunicorn_config(own: Mapping[str, object] | None = None, /, **values: object) -> Config:
+    """A Config whose Gunicorn knows of ours only what is in ``own``; ``values`` are Gunicorn's."""
+    cfg = Config()
+    for name, value in values.items():
+        cfg.set(name, value)
+    other = OtherGunicorn(cfg)
+    other.settings |= {name: Value(value) for name, value in (own or {}).items()}
+    return other
+
+
+def resolved(cfg: Config, name: str) -> object:
+    return Settings.resolve(cfg).values[name]
+
+
+# -- defaults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_word_the_default_holds(name: str) -> None:
+    """On a Gunicorn that knows the setting too, its own default is the same."""
+    assert resolved(gunicorn_config(), name) == BY_NAME[name].default
+    assert resolved(Config(), name) == BY_NAME[name].default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_default_is_a_value_that_its_own_validation_allows(name: str) -> None:
+    """And leaves as it is."""
+    definition = BY_NAME[name]
+    assert definition.validate(definition.default) == definition.default
+    assert definition.description
+    assert definition.since
+
+
+def test_no_name_is_defined_twice() -> None:
+    """The later one would win without a word."""
+    assert len(NAMES) == len(set(NAMES))
+
+
+def test_the_variables_are_named_after_the_settings() -> None:
+    """GUNICORN_ and the name in capitals."""
+    assert BY_NAME["asgi_drain_linger"].variable == "GUNICORN_ASGI_DRAIN_LINGER"
+    assert BY_NAME["root_path"].variable == "GUNICORN_ROOT_PATH"
+
+
+# -- sources ---------------------------------------------------------------------------------------
+
+# Three values for each setting: by the environment (text), by Gunicorn, by the config file.
+THREE: dict[str, tuple[str, object, object]] = {
+    "asgi_loop": ("asyncio", "uvloop", "auto"),
+    "asgi_lifespan": ("off", "on", "auto"),
+    "asgi_disconnect_grace_period": ("1", 2, 4),
+    "websocket_max_message_size": ("1", 2, 4),
+    "root_path": ("/env", "/gunicorn", "/file"),
+    "asgi_drain_linger": ("1", 2, 4),
+}
+
+
+def test_every_setting_has_its_three_sources_tested() -> None:
+    """A new definition needs a line above."""
+    assert list(THREE) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_environment_goes_before_gunicorn_and_gunicorn_before_the_config_file(
+    name: str, config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Take one source away after the other."""
+    text, own, file = THREE[name]
+    config_file.says({name: file})
+    monkeypatch.setenv(BY_NAME[name].variable, text)
+    validate = BY_NAME[name].validate
+    assert resolved(gunicorn_config({name: own}), name) == validate(text)
+    monkeypatch.delenv(BY_NAME[name].variable)
+    assert resolved(gunicorn_config({name: own}), name) == own
+    assert resolved(gunicorn_config(), name) == file
+    monkeypatch.delitem(sys.modules, "__config__")
+    assert resolved(gunicorn_config(), name) == BY_NAME[name].default
+
+
+def test_an_empty_variable_is_a_value() -> None:
+    """Not the same as none: an empty root_path is allowed, an empty number is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GUNICORN_ROOT_PATH", "")
+        assert resolved(gunicorn_config({"root_path": "/own"}), "root_path") == ""
+        patch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "")
+        with pytest.raises(SettingError):
+            Settings.resolve(gunicorn_config())
+
+
+def test_a_python_config_is_read_from_its_module(config_file: ConfigFile) -> None:
+    """``-c python:NAME``: the module, and not what an older file has left behind."""
+    config_file.says({"asgi_drain_linger": 7})
+    config_file.says({"asgi_drain_linger": 8}, "our.settings")
+    cfg = gunicorn_config(config="python:our.settings")
+    assert resolved(cfg, "asgi_drain_linger") == 8
+
+
+def test_a_python_config_that_is_not_imported_says_nothing() -> None:
+    """Gunicorn would have failed before."""
+    cfg = gunicorn_config(config="python:no.such.module")
+    assert resolved(cfg, "asgi_drain_linger") == BY_NAME["asgi_drain_linger"].default
+
+
+@pytest.mark.parametrize("location", ["", None])
+def test_no_location_is_the_default_file(location: str | None, config_file: ConfigFile) -> None:
+    """Gunicorn looks for ./gunicorn.conf.py then."""
+    config_file.says({"asgi_drain_linger": 7})
+    assert resolved(gunicorn_config(config=location), "asgi_drain_linger") == 7
+
+
+def test_a_config_file_that_was_removed_before_a_reload_says_nothing(
+    config_file: ConfigFile,
+) -> None:
+    """Gunicorn goes back to its defaults, and leaves the module of the old file behind."""
+    config_file.says({"asgi_drain_linger": 7})
+    config_file.path.unlink()
+    assert resolved(gunicorn_config(), "asgi_drain_linger") == 5.0
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+GOOD: list[tuple[str, object, object]] = [
+    ("asgi_loop", " UVLOOP ", "uvloop"),
+    ("asgi_loop", "asyncio", "asyncio"),
+    ("asgi_lifespan", "On", "on"),
+    ("asgi_lifespan", "off", "off"),
+    ("asgi_disconnect_grace_period", 0, 0.0),
+    ("asgi_disconnect_grace_period", "0.5", 0.5),
+    ("asgi_drain_linger", 1e9, 1e9),
+    ("websocket_max_message_size", 0, 0),
+    ("websocket_max_message_size", "1048576", 1048576),
+    ("websocket_max_message_size", 16e6, 16000000),
+    ("root_path", "", ""),
+    ("root_path", "/", ""),
+    ("root_path", " /api/ ", "/api"),
+    ("root_path", "/a/b", "/a/b"),
+]
+
+WORDS = "one of "
+SECONDS = "a number of seconds, 0 or more"
+BYTES = "number of bytes, 0 or more"
+PATH = 'a path that begins with "/", or nothing'
+BAD: list[tuple[str, object, str]] = [
+    ("asgi_loop", "trio", "one of auto, uvloop, asyncio"),
+    ("asgi_loop", None, WORDS),
+    ("asgi_loop", True, WORDS),
+    ("asgi_lifespan", "yes", "one of auto, on, off"),
+    ("asgi_lifespan", 1, WORDS),
+    ("asgi_disconnect_grace_period", -1, SECONDS),
+    ("asgi_disconnect_grace_period", "soon", SECONDS),
+    ("asgi_drain_linger", None, SECONDS),
+    ("asgi_drain_linger", True, SECONDS),
+    ("asgi_drain_linger", "inf", SECONDS),
+    ("asgi_drain_linger", float("nan"), SECONDS),
+    ("asgi_drain_linger", 10**400, SECONDS),
+    ("asgi_drain_linger", [5], SECONDS),
+    ("websocket_max_message_size", -1, BYTES),
+    ("websocket_max_message_size", "16M", BYTES),
+    ("websocket_max_message_size", False, BYTES),
+    ("websocket_max_message_size", 1.5, BYTES),
+    ("websocket_max_message_size", float("inf"), BYTES),
+    ("websocket_max_message_size", float("nan"), BYTES),
+    ("websocket_max_message_size", {}, BYTES),
+    ("root_path", "api", PATH),
+    ("root_path", None, PATH),
+    ("root_path", 1, PATH),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "taken"), GOOD)
+def test_a_good_value_is_taken(
+    name: str, given: object, taken: object, config_file: ConfigFile
+) -> None:
+    """In the type in which the code wants it."""
+    config_file.says({name: given})
+    value = resolved(gunicorn_config(), name)
+    assert value == taken
+    assert type(value) is type(taken)
+
+
+@pytest.mark.parametrize(("name", "given", "allowed"), BAD)
+def test_a_bad_value_is_named_with_what_is_allowed(
+    name: str, given: object, allowed: str, config_file: ConfigFile
+) -> None:
+    """Name, value, source and what would do, in one line."""
+    config_file.says({name: given})
+    with pytest.raises(SettingError) as caught:
+        Settings.resolve(gunicorn_config())
+    text = str(caught.value)
+    assert text.startswith(f"{name} is {given!r} (the config file), which is not ")
+    assert allowed in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("source", ["GUNICORN_ASGI_LOOP", "Gunicorn's configuration"])
+def test_a_bad_value_is_named_with_its_source(
+    source: str, config_file: ConfigFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever mends it has to know where."""
+    config_file.says({"asgi_loop": "auto"})
+    if source.startswith("GUNICORN"):
+        monkeypatch.setenv(source, "trio")
+    with pytest.raises(SettingError) as caught:
+        Settings.resolve(gunicorn_config({"asgi_loop": "trio"}))
+    assert f"asgi_loop is 'trio' ({source})" in str(caught.value)
+
+
+def test_an_error_is_what_gunicorn_turns_into_exit_status_1() -> None:
+    """tests/test_host_contract.py shows that a RuntimeError is."""
+    assert issubclass(SettingError, RuntimeError)
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("asgi_drain_timeout", "asgi_drain_timeout in the config file is ignored"),
+        ("asgi_drain_lingr", "is ignored; did you mean asgi_drain_linger?"),
+        ("asgi_lop", "is ignored; did you mean asgi_loop?"),
+        ("asgi_qqqqqqqqqqqqqqqqqq", "unknown setting asgi_qqqqqqqqqqqqqqqqqq in the config file"),
+    ],
+)
+def test_an_unknown_name_is_told_and_the_nearest_one_suggested(
+    name: str, said: str, config_file: ConfigFile
+) -> None:
+    """Gunicorn itself drops the typo in silence."""
+    config_file.says({name: 1})
+    (sentence,) = Settings.misspelt(gunicorn_config())
+    assert said in sentence
+
+
+def test_nothing_near_is_no_suggestion(config_file: ConfigFile) -> None:
+    """A wild guess would mislead."""
+    config_file.says({"asgi_qqqqqqqqqqqqqqqqqq": 1})
+    (sentence,) = Settings.misspelt(gunicorn_config())
+    assert "did you mean" not in sentence
+
+
+def test_known_names_and_other_peoples_names_are_not_told(config_file: ConfigFile) -> None:
+    """Ours, Gunicorn's own with that prefix, and helpers in the file."""
+    config_file.says(
+        {"asgi_loop": "auto", "asgi_new": 1, "workers": 3, "my_asgi_thing": 4, "os": object()}
+    )
+    assert list(Settings.misspelt(gunicorn_config({"asgi_new": 1}))) == []
+
+
+def test_unknown_names_are_told_in_their_order(config_file: ConfigFile) -> None:
+    """Deterministic, each once."""
+    config_file.says({"asgi_b": 1, "asgi_a": 2})
+    told = [sentence.split()[2] for sentence in Settings.misspelt(gunicorn_config())]
+    assert told == ["asgi_a", "asgi_b"]
+
+
+# -- what the rooms below get ----------------------------------------------------------------------
+
+# Limit, Gunicorn's setting or ours, a value of it, and the limit that comes of it.
+LIMITS: list[tuple[str, str, object, object]] = [
+    ("request_line", "limit_request_line", 1000, 1000),
+    ("request_line", "limit_request_line", 0, 0),
+    ("request_fields", "limit_request_fields", 7, 7),
+    ("request_fields", "limit_request_fields", 0, 32768),
+    ("request_fields", "limit_request_fields", 99999, 32768),
+    ("request_field_size", "limit_request_field_size", 100, 100),
+    ("request_field_size", "limit_request_field_size", 0, 0),
+    ("connections", "worker_connections", 5, 5),
+    ("keep_alive", "keepalive", 9, 9),
+    ("disconnect_grace", "asgi_disconnect_grace_period", 1.5, 1.5),
+    ("drain_linger", "asgi_drain_linger", 2.5, 2.5),
+    ("websocket_message", "websocket_max_message_size", 3, 3),
+]
+
+
+@pytest.mark.parametrize(("limit", "name", "given", "taken"), LIMITS)
+def test_a_limit_comes_of_its_setting(
+    limit: str, name: str, given: object, taken: object, config_file: ConfigFile
+) -> None:
+    """No limit mixes with another: every value here is one that no default has."""
+    if name in NAMES:
+        config_file.says({name: given})
+        cfg = gunicorn_config()
+    else:
+        cfg = gunicorn_config(**{name: given})
+    limits = Settings.resolve(cfg).limits
+    assert getattr(limits, limit) == taken
+    others = {each.name for each in fields(Limits)} - {limit}
+    assert {getattr(limits, each) == getattr(Limits(), each) for each in others} == {True}
+
+
+def test_graceful_timeout_is_gunicorns() -> None:
+    """The worker's schedule begins with it."""
+    assert Settings.resolve(gunicorn_config(graceful_timeout=7)).graceful_timeout == 7.0
+
+
+def test_resolved_settings_do_not_change() -> None:
+    """They belong to one Config; a reload resolves anew."""
+    settings: Any = Settings.resolve(gunicorn_config())
+    with pytest.raises(TypeError):
+        settings.values["asgi_loop"] = "asyncio"
+    with pytest.raises(AttributeError):
+        settings.limits = Limits()

@@ -105,7 +105,6 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(exc.status_hint)
             return
         self._early = rest
-        self._flow.pause_reading(Pause.PIPELINE)
         self._incoming.append({"type": "websocket.connect"})
         self._task = state.start_task(self._run())
 
@@ -113,6 +112,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came in."""
+        if self._ws.state is WebSocketState.HANDSHAKE:
+            # Kept for later, and read all the same: a client that leaves has to be noticed.
+            self._early += data
+            if len(self._early) > self.state.limits.read_buffer:
+                self._flow.pause_reading(Pause.PIPELINE)
+            return
         messages, answer = self._ws.feed(data)
         for message in messages:
             key = "text" if isinstance(message, str) else "bytes"

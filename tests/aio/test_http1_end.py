@@ -292,6 +292,7 @@ async def test_discard_lingers_in_the_middle_of_what_came_in_together() -> None:
     await until(lambda: client.transport.eof_written)
     await turns()
     assert rig.counted == 1
+    assert client.transport.is_reading()
     rig.clock.advance(2.5)  # not Limits.keep_alive
     await turns()
     assert not client.ended

@@ -152,22 +152,27 @@ async def test_backlog_is_taken_up_to_worker_connections() -> None:
 # -- worker_connections ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("burst", [False, True])
 @both_loops
-async def test_accepting_stops_at_worker_connections_and_goes_on_below() -> None:
+async def test_accepting_stops_at_worker_connections_and_goes_on_below(burst: bool) -> None:
     """Exactly that many, although several are accepted at once; one line, however often."""
-    async with serving(connections=3) as served:
-        peers = [await served.connect() for _ in range(6)]
+    async with serving(connections=6) as served:
+        if burst:
+            served.server.suspend()
+        peers = [await served.connect() for _ in range(9)]
+        if burst:
+            served.server.start()
         for peer in peers:
             peer.send(b"GET / HTTP/1.1\r\nHost: kit\r\n\r\n")
-        await until(lambda: sum(bool(peer.received) for peer in peers) == 3)
+        await until(lambda: sum(bool(peer.received) for peer in peers) == 6)
         await turns(200)
-        assert len(served.state.connections) == 3
-        for count in (4, 5, 6):
+        assert len(served.state.connections) == 6
+        for count in (7, 8, 9):
             answered = next(peer for peer in peers if peer.received and not peer.ended)
             await answered.close()
             await until(lambda count=count: sum(bool(p.received) for p in peers) == count)  # type: ignore[misc]
-            assert len(served.state.connections) <= 3
-        assert served.log.lines("warning") == ["worker_connections (3) reached: not accepting"]
+            assert len(served.state.connections) <= 6
+        assert served.log.lines("warning") == ["worker_connections (6) reached: not accepting"]
 
 
 @both_loops
@@ -239,13 +244,18 @@ def counting() -> type[Counting]:
 def no_more_descriptors() -> Iterator[None]:
     """Let every further open of this process fail with EMFILE."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = os.dup(0)  # the lowest free number
-    os.close(spare)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+    taken = [int(name) for name in os.listdir("/proc/self/fd")]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+    spare = []
     try:
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(taken[0]))  # numbers that are free below the limit
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in spare:
+            os.close(number)
 
 
 @both_loops

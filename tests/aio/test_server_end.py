@@ -72,6 +72,7 @@ async def test_idle_server_ends_at_once() -> None:
         assert served.log.lines() == []
 
 
+@pytest.mark.slow
 @both_loops
 async def test_idle_connections_end_within_their_bound() -> None:
     """Limits.drain_linger, in real time, and the end is noticed when the last one is gone."""
@@ -226,6 +227,7 @@ async def test_handshake_of_tls_is_waited_for_and_bounded() -> None:
         assert served.log.lines("debug")[0] == "Closing 1 connections with 0 running requests"
 
 
+@pytest.mark.slow
 @both_loops
 async def test_connection_that_opens_during_the_drain_is_served() -> None:
     """Accepted before, it gets its answer, the last on this connection."""

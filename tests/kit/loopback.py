@@ -13,7 +13,7 @@ from gunicorn_asgi.aio.state import ASGIApp, ServerState
 from gunicorn_asgi.protocol.limits import Limits
 from kit.fakes import FakeLog
 from kit.message import Response, request
-from kit.rig import hello, parse_responses, until
+from kit.rig import hello, parse_responses, turns, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -129,12 +129,20 @@ async def serving(
     try:
         yield serving
     finally:
-        serving.server.suspend()
-        serving.server.stop()
-        for task in list(serving.state.tasks):
-            task.cancel()
-        for peer in serving.peers:
-            await peer.close()
-        await until(lambda: not (serving.state.connections or serving.state.tasks))
-        for sock in serving.socks:
-            sock.close()
+        try:
+            await _end(serving)
+        finally:
+            for sock in serving.socks:
+                sock.close()
+
+
+async def _end(serving: Serving) -> None:
+    serving.server.suspend()
+    # A connection that was made in this very turn would, on uvloop, never be reported as lost.
+    await turns()
+    serving.server.stop()
+    for task in list(serving.state.tasks):
+        task.cancel()
+    for peer in serving.peers:
+        await peer.close()
+    await until(lambda: not (serving.state.connections or serving.state.tasks))

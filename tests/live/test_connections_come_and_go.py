@@ -43,6 +43,9 @@ HANDSHAKE = request(
 )
 
 
+NEVER = HANDSHAKE.replace(b"/ws", b"/ws/never")
+
+
 class Client:
     """One connection, and the moment at which it is dropped."""
 
@@ -97,6 +100,9 @@ class Client:
     async def after_a_handshake(self) -> None:
         self.writer.write(HANDSHAKE)
 
+    async def while_nobody_accepts(self) -> None:
+        self.writer.write(NEVER + websocket_frame(1, b"early"))
+
     async def amid_a_websocket(self) -> None:
         self.writer.write(HANDSHAKE)
         await self.reader.readuntil(b"\r\n\r\n")
@@ -137,6 +143,7 @@ MOMENTS: list[Callable[[Client], Awaitable[None]]] = [
     Client.after_nonsense,
     Client.amid_a_handshake,
     Client.after_a_handshake,
+    Client.while_nobody_accepts,
     Client.amid_a_websocket,
     Client.amid_a_frame,
     Client.after_a_close_frame,
@@ -183,6 +190,24 @@ class Worker:
         run(visits(address, count, seed), timeout=150)
         wait_until(lambda: self.settled(tasks, fds), 30, "tasks and descriptors to be released")
         return self.server.memory(self.pid)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("early", [b"", websocket_frame(1, b"early")], ids=["silent", "early"])
+def test_a_client_that_leaves_before_it_is_accepted_is_noticed(loop: str, early: bytes) -> None:
+    """ASGI, "Disconnect": receive() tells with 1006, and what does not end then is cancelled."""
+    env = {"GUNICORN_ASGI_LOOP": loop, "GUNICORN_ASGI_DISCONNECT_GRACE_PERIOD": "0.2"}
+    with Master("app:app", files={"app.py": APP.read_text()}, env=env) as server:
+        worker = Worker(server)
+        tasks, fds = worker.told()["tasks"], server.fds(worker.pid)
+        wires = [Wire(server.connect()) for _ in range(20)]
+        for wire in wires:
+            wire.send(NEVER + early)
+        wait_until(lambda: worker.told()["never accepted"] == 20, 10, "the handshakes")
+        for number, wire in enumerate(wires):
+            wire.abort() if number % 2 else wire.close()
+        wait_until(lambda: worker.told()["told"] == 20, 10, "the application to be told")
+        wait_until(lambda: worker.settled(tasks, fds), 10, "all of it to be released")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

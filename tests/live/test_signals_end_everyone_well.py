@@ -12,6 +12,9 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
 from signal import (
     SIGHUP,
     SIGINT,
@@ -27,7 +30,7 @@ from signal import (
 import pytest
 
 from kit import proc
-from kit.master import READY, Master, wait_until
+from kit.master import READY, Master, free_port, wait_until
 from kit.wire import WebSocketWire, Wire, WireError, request
 
 APP = """
@@ -438,42 +441,54 @@ def test_idle_connections_alone_do_not_hold_a_worker_until_graceful_timeout() ->
 # USR1
 
 
-def test_usr1_reopens_rotated_logs_and_no_line_is_lost() -> None:
-    with master("--error-logfile", "error.log", access_log=True, workers=2, ready=None) as m:
-        wait_until(lambda: (m.dir / "error.log").exists(), 20)
-        error, access = m.dir / "error.log", m.dir / "access.log"
-        wait_until(lambda: len(re.findall(READY, error.read_text())) == 2, 20)
-        m.binds = [re.search(r"Listening at: http://(\S+)", error.read_text())[1]]  # type: ignore[index]
-        counts: list[int] = []
-        stop = threading.Event()
+@contextmanager
+def load(m: Master, clients: int = 4) -> Iterator[list[int]]:
+    """Keep the workers busy; at the end the list has what each client has seen answered."""
+    counts: list[int] = []
+    stop = threading.Event()
 
-        def client() -> None:
-            count = 0
-            with Wire(m.connect()) as wire:
-                while not stop.is_set():
-                    assert wire.request().status == 200
-                    count += 1
-            counts.append(count)
+    def client() -> None:
+        count = 0
+        with Wire(m.connect()) as wire:
+            while not stop.is_set() and wire.request().status == 200:
+                count += 1
+        counts.append(count)
 
-        clients = [threading.Thread(target=client) for _ in range(4)]
-        for each in clients:
-            each.start()
-        wait_until(lambda: len(m.access()) > 50)
-        for path in (access, error):
-            path.rename(path.with_name(path.name + ".1"))
-        m.signal(SIGUSR1)
-        wait_until(lambda: len(m.access()) > 50)
-        # logrotate's next turn, from here on the old file has to be out of use.
-        size = (m.dir / "access.log.1").stat().st_size
-        m.signal(SIGUSR1)
-        wait_until(lambda: len(m.access()) > 100)
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for each in threads:
+        each.start()
+    try:
+        yield counts
+    finally:
         stop.set()
-        for each in clients:
+        for each in threads:
             each.join(10)
+
+
+def let_go(pid: int, path: Path) -> bool:
+    return not any(link.resolve() == path for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_usr1_reopens_rotated_logs_and_no_line_is_lost() -> None:
+    bind = f"127.0.0.1:{free_port()}"
+    args = ("--error-logfile", "error.log")
+    with master(*args, bind=bind, access_log=True, workers=2, ready=None) as m:
+        error, access = m.dir / "error.log", m.dir / "access.log"
+        wait_until(error.exists, 20)
+        wait_until(lambda: len(re.findall(READY, error.read_text())) == 2, 20)
+        rotated = [path.with_name(path.name + ".1") for path in (error, access)]
+        with load(m) as counts:
+            wait_until(lambda: len(m.access()) > 50)
+            for old, new in zip((error, access), rotated, strict=True):
+                old.rename(new)
+            m.signal(SIGUSR1)
+            for pid, path in product((m.pid, *m.workers()), rotated):
+                wait_until(partial(let_go, pid, path), 10, f"{path} to be closed")
+            seen = len(m.access())
+            wait_until(lambda: len(m.access()) > seen + 50)
         assert len(counts) == 4
-        rotated = (m.dir / "access.log.1").read_text().splitlines()
-        wait_until(lambda: len(rotated) + len(m.access()) == sum(counts), 10, "every line")
-        assert (m.dir / "access.log.1").stat().st_size == size
+        lines = len(rotated[1].read_text().splitlines())
+        wait_until(lambda: lines + len(m.access()) == sum(counts), 10, "every line")
         m.signal(SIGTERM)
         assert m.wait_exit() == 0
         assert error.read_text().count("Worker leaving") == 2

@@ -13,7 +13,7 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-SEEN = {"http": 0, "websocket": 0, "streams": 0, "uploads cut": 0}
+SEEN = {"http": 0, "websocket": 0, "streams": 0, "uploads cut": 0, "never accepted": 0, "told": 0}
 
 
 async def answer(send: Send, body: bytes = b"ok") -> None:
@@ -56,6 +56,15 @@ async def silent(receive: Receive, send: Send) -> None:
     await asyncio.Event().wait()
 
 
+async def never_accepts(receive: Receive, send: Send) -> None:
+    assert (await receive())["type"] == "websocket.connect"
+    SEEN["never accepted"] += 1
+    message = await receive()
+    assert message == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+    SEEN["told"] += 1
+    await asyncio.Event().wait()
+
+
 async def echo(receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "websocket.connect"
     await send({"type": "websocket.accept"})
@@ -75,7 +84,9 @@ ROUTES: dict[str, Callable[[Receive, Send], Awaitable[None]]] = {
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     assert scope["type"] in ("http", "websocket")
     SEEN[scope["type"]] += 1
-    if scope["type"] == "websocket":
+    if scope["path"] == "/ws/never":
+        await never_accepts(receive, send)
+    elif scope["type"] == "websocket":
         await echo(receive, send)
     else:
         await ROUTES[scope["path"]](receive, send)

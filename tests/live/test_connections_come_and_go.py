@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,6 +209,28 @@ def test_a_client_that_leaves_before_it_is_accepted_is_noticed(loop: str, early:
             wire.abort() if number % 2 else wire.close()
         wait_until(lambda: worker.told()["told"] == 20, 10, "the application to be told")
         wait_until(lambda: worker.settled(tasks, fds), 10, "all of it to be released")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_comes_before_the_handshake_is_answered_is_bounded(loop: str) -> None:
+    """A client that sends and sends, to an application that does not accept."""
+    env = {"GUNICORN_ASGI_LOOP": loop}
+    args = ("--graceful-timeout", "2")
+    with Master("app:app", *args, files={"app.py": APP.read_text()}, env=env) as server:
+        worker = Worker(server)
+        assert worker.told()["never accepted"] == 0
+        memory = server.memory(worker.pid)
+        with Wire(server.connect()) as wire:
+            wire.send(NEVER)
+            wire.sock.settimeout(1)
+            frame = websocket_frame(2, b"x" * 100_000)
+            sent = 0
+            with suppress(TimeoutError):
+                while sent < 100 * MB:
+                    sent += wire.sock.send(frame)
+            assert sent < 20 * MB
+            assert server.memory(worker.pid) - memory < 10 * MB
+            assert worker.told()["never accepted"] == 1
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -78,7 +78,7 @@ matrix-%:
 	}; \
 	$(MAKE) --no-print-directory .venvs/$*/.installed INTERPRETER=$$python && \
 	echo "$@: Python $(firstword $(subst -, ,$*)), Gunicorn $(lastword $(subst -, ,$*))" && \
-	.venvs/$*/bin/pytest -n $(JOBS) $(MATRIX_TESTS) $(ARGS)
+	.venvs/$*/bin/pytest -n $(JOBS) -m 'not endurance' $(MATRIX_TESTS) $(ARGS)
 
 .venvs/%/.installed: $(SOURCES)
 	[ -x .venvs/$*/bin/pip ] || $(INTERPRETER) -m venv --clear .venvs/$*

@@ -20,6 +20,15 @@ __all__: list[str] = []
 
 LIVE = Path(__file__).parent / "live"
 
+# What is long by its nature: twenty thousand connections, a hundred reloads, hundreds of megabytes.
+ENDURANCE = frozenset(
+    {
+        "test_connections_come_and_go.py",
+        "test_flow_control.py",
+        "test_hundred_reloads_leave_nothing.py",
+    }
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever lies in live/ is live, and slow."""
@@ -27,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if LIVE in item.path.parents:
             item.add_marker(pytest.mark.live)
             item.add_marker(pytest.mark.slow)
+        if item.path.name in ENDURANCE:
+            item.add_marker(pytest.mark.endurance)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

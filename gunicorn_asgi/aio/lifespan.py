@@ -11,8 +11,15 @@ from typing import Any
 
 from gunicorn_asgi.aio.state import ASGIApp, Log, Message
 from gunicorn_asgi.protocol.errors import LocalProtocolError
+from gunicorn_asgi.protocol.machine import Machine
 
-__all__ = ["TRANSITIONS", "Lifespan", "LifespanEvent", "LifespanFailed", "LifespanState"]
+__all__ = [
+    "TRANSITIONS",
+    "Lifespan",
+    "LifespanEvent",
+    "LifespanFailed",
+    "LifespanState",
+]
 
 
 class LifespanState(IntEnum):
@@ -60,7 +67,7 @@ class LifespanFailed(Exception):
     """The application cannot serve; the message says why."""
 
 
-class Lifespan:
+class Lifespan(Machine[LifespanState, LifespanEvent]):
     """One application's lifespan.
 
     In mode "auto" an application that raises before it has received anything, or that answers
@@ -72,8 +79,11 @@ class Lifespan:
         state: its LifespanState.
     """
 
+    transitions = TRANSITIONS
+
     def __init__(self, app: ASGIApp, log: Log, mode: str = "auto") -> None:
         """``mode`` is Gunicorn's ``asgi_lifespan``: "auto" or "on" ("off" makes no Lifespan)."""
+        super().__init__(LifespanState.STARTING)
         self._app = app
         self._log = log
         self._required = mode == "on"
@@ -84,18 +94,6 @@ class Lifespan:
         self._foreign = False
         self._failure = ""
         self.scope_state: dict[str, Any] = {}
-        self.state = LifespanState.STARTING
-
-    def fire(self, event: LifespanEvent) -> None:
-        """Take ``event``; the only writer of ``state``.
-
-        Raises:
-            LocalProtocolError: the event is not allowed in this state.
-        """
-        try:
-            self.state = TRANSITIONS[self.state][event]
-        except KeyError:
-            raise LocalProtocolError(f"can't {event.name} while {self.state.name}") from None
 
     async def startup(self) -> None:
         """Send lifespan.startup and wait, without a time limit, for the answer.

@@ -6,6 +6,7 @@ OPEN -> CLOSING (we sent a Close frame) -> CLOSED; OPEN -> CLOSED (we answered t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
@@ -27,6 +28,7 @@ from wsproto.utilities import RemoteProtocolError as WSRemoteProtocolError
 from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolError
 from gunicorn_asgi.protocol.h1 import RequestHead
 from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value
+from gunicorn_asgi.protocol.machine import Machine
 
 __all__ = ["TRANSITIONS", "WebSocketConnection", "WebSocketEvent", "WebSocketState"]
 
@@ -44,6 +46,11 @@ _HANDSHAKE_FIELDS = frozenset(
         b"upgrade",
     }
 )
+
+
+# RFC 6455 4.1: "a nonce consisting of a randomly selected 16-byte value that has been
+# base64-encoded": 22 characters, of which the last carries two bits, and the padding.
+_KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==\Z")
 
 
 class WebSocketState(IntEnum):
@@ -89,7 +96,7 @@ TRANSITIONS: dict[WebSocketState, dict[WebSocketEvent, WebSocketState]] = {
 }
 
 
-class WebSocketConnection:
+class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
     """One WebSocket, without a transport.
 
     Attributes:
@@ -107,30 +114,20 @@ class WebSocketConnection:
         "_wsproto",
         "close_code",
         "close_reason",
-        "state",
     )
+
+    transitions = TRANSITIONS
 
     def __init__(self, head: RequestHead, max_message: int) -> None:
         """``max_message`` (bytes) bounds a message; 0 is no limit."""
+        super().__init__(WebSocketState.HANDSHAKE)
         self._head = head
         self._max_message = max_message
         self._wsproto = WSConnection(ConnectionType.SERVER)
         self._parts: list[str | bytes] = []
         self._size = 0
-        self.state = WebSocketState.HANDSHAKE
         self.close_code = ABNORMAL_CLOSURE
         self.close_reason = ""
-
-    def fire(self, event: WebSocketEvent) -> None:
-        """Take ``event``; the only writer of ``state``.
-
-        Raises:
-            LocalProtocolError: the event is not allowed in this state.
-        """
-        try:
-            self.state = TRANSITIONS[self.state][event]
-        except KeyError:
-            raise LocalProtocolError(f"can't {event.name} while {self.state.name}") from None
 
     @property
     def closing(self) -> bool:
@@ -146,6 +143,9 @@ class WebSocketConnection:
         head = self._head
         if head.method != "GET":
             raise RemoteProtocolError("WebSocket handshake is no GET", 405)
+        keys = [value for name, value in head.headers if name == b"sec-websocket-key"]
+        if any(_KEY.match(key) is None for key in keys):
+            raise RemoteProtocolError("Sec-WebSocket-Key is not 16 bytes in base64")
         try:
             # Only these: h11, inside wsproto, has its own complaints about all others.
             fields = [pair for pair in head.headers if pair[0] in _HANDSHAKE_FIELDS]

@@ -59,6 +59,13 @@ S, E = WebSocketState, WebSocketEvent
         pytest.param(with_field(b"connection", None), "GET", 400, id="no connection"),
         pytest.param(with_field(b"connection", b"close"), "GET", 400, id="connection close"),
         pytest.param(with_field(b"sec-websocket-key", None), "GET", 400, id="no key"),
+        pytest.param(with_field(b"sec-websocket-key", b"short"), "GET", 400, id="short key"),
+        pytest.param(
+            with_field(b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZZ=="),
+            "GET",
+            400,
+            id="stray bits",
+        ),
         pytest.param(with_field(b"sec-websocket-version", None), "GET", 400, id="no version"),
         # 4.4: "an appropriate HTTP error code (such as 426 Upgrade Required)".
         pytest.param(with_field(b"sec-websocket-version", b"8"), "GET", 426, id="version 8"),

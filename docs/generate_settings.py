@@ -40,13 +40,13 @@ HONOURED: dict[str, str] = {
     "logconfig_dict": "through Gunicorn's logger",
     "logconfig_json": "through Gunicorn's logger",
     "logger_class": "its `access()` is called as Gunicorn's own workers call it",
-    "max_requests": "requests and WebSocket handshakes count",
+    "max_requests": "requests and WebSocket handshakes count; the replacement is ready before",
     "max_requests_jitter": "as Gunicorn adds it",
     "post_request": "after each response and each WebSocket; an exception is logged",
     "post_worker_init": "after the import, before lifespan.startup",
     "pre_request": "before the application; an exception is answered with 500",
     "preload_app": "the application is loaded in the master, the loop is made after the fork",
-    "proc_name": "in the process title, with state and number of connections",
+    "proc_name": "in the process title, with state, generation and number of connections",
     "reload": "also while the application cannot be imported: 500 until it can",
     "reload_engine": "as Gunicorn's",
     "reload_extra_files": "as Gunicorn's",
@@ -148,8 +148,8 @@ Each setting is looked up in this order; the first hit wins:
 
 A value that is not allowed stops the start with exit status 1 and a line that names the setting,
 the value, where it came from and what is allowed. After HUP it is logged as an error, and the
-settings before it stay in force. That holds for our own look-up: a value that Gunicorn itself
-rejects ends the master, at the start and at HUP.
+settings before it stay in force. So with a configuration that Gunicorn itself rejects at HUP,
+unless `asgi_reload_guard` is off: then it ends the master.
 
 A name in the config file that begins with `asgi_` and that nobody knows gets a warning, with the
 nearest known name. HUP does not read a `python:` config again: Python imports a module once.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
 
 from gunicorn_asgi.aio.http1 import Clock
 from gunicorn_asgi.aio.lifespan import LifespanEvent, LifespanState
 from gunicorn_asgi.protocol.h1 import ExchangeEvent, Reading, Writing
-from gunicorn_asgi.protocol.lifecycle import Cause, WorkerEvent, WorkerState
+from gunicorn_asgi.protocol.lifecycle import Cause, Verdict, WorkerEvent, WorkerState
 from gunicorn_asgi.protocol.limits import DrainSchedule, Limits
 from gunicorn_asgi.protocol.websocket import WebSocketEvent, WebSocketState
 from gunicorn_asgi.worker import signals
@@ -32,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "gunicorn_asgi"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+GRACEFUL: int = Config().graceful_timeout
 SOURCE = "".join(path.read_text() for path in sorted(PACKAGE.rglob("*.py")))
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -162,6 +164,34 @@ def test_the_time_line_of_a_drain_is_that_of_the_schedule() -> None:
         assert f"{getattr(columns[0], name) / columns[0].leave:.2f}" == part
 
 
+def test_the_seconds_of_the_drain_page_are_those_of_the_defaults() -> None:
+    """The schedule, the limits that come earlier, and the exit alarm."""
+    schedule, limits = DrainSchedule.graceful(GRACEFUL), Limits()
+    assert limits.keep_alive == limits.close_spread < schedule.tell / 2, "one row for both"
+    schedule_at = [getattr(schedule, each.name) for each in fields(DrainSchedule)]
+    seconds = [0.0, limits.close_spread, limits.drain_linger, *schedule_at, GRACEFUL]
+    told = [row[0] for row in rows(section(read("drain.md"), "Second by second"))]
+    assert told == [f"{each:.2f}" for each in seconds]
+    # In the text too: those that are neither a default of the operator's nor in the table.
+    named = set(re.findall(r"\b(?:at|by|told at|off at|cancelled at) (\d+\.\d+)", read("drain.md")))
+    assert named <= set(told)
+    assert named
+
+
+def test_every_word_of_a_verdict_is_told() -> None:
+    """In the order in which ``succession`` looks."""
+    told = [row[1] for row in rows(section(read("design.md"), "The succession"))]
+    assert told == ["DRAIN", "STAY", "DRAIN", "HOLD"]
+    assert set(told) == {each.name for each in Verdict}
+
+
+def test_what_guards_a_promise_exists() -> None:
+    """Tests that the pages name as their proof."""
+    named = set(re.findall(r"(?<![\w/])tests/[\w/]+\.py", "".join(p.read_text() for p in PAGES)))
+    assert "tests/live/test_reload_drops_no_request.py" in named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_every_clock_of_a_connection_is_told_and_no_other() -> None:
     """The names are those of ``Clock``."""
     told = [row[0] for row in rows(section(read("timeouts.md"), "Clocks of an HTTP connection"))]
@@ -184,7 +214,7 @@ MACHINES = (
 )
 NAMES = {member.name for machine in MACHINES for member in machine} | MASTER | set(signals._RESET)
 # Gunicorn's, the shell's and the makefile's.
-OTHERS = {"ALRM", "ARGS", "GUNICORN_CMD_ARGS", "NAME", "GUNICORN_"}
+OTHERS = {"ALRM", "ARGS", "GUNICORN_CMD_ARGS", "NAME", "GUNICORN_", "PWD"}
 
 
 @by_page
@@ -208,13 +238,14 @@ def test_the_tree_is_that_of_the_package() -> None:
     """Each module in its room, but for the packages' own files."""
     tree = re.search(r"^## Tree\n\n```\n(.*?)```", read("design.md"), re.MULTILINE | re.DOTALL)
     assert tree is not None
-    told, room = set(), ""
-    for line in tree[1].splitlines():
+    told, folders = set(), [""]
+    for line in tree[1].splitlines()[1:]:
         name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
         if name.endswith("/"):
-            room = "" if name == "gunicorn_asgi/" else name
+            folders[depth:] = [folders[depth - 1] + name]
         else:
-            told.add((room if line.startswith("    ") else "") + name)
+            told.add(folders[depth - 1] + name)
     files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
     own = {name for name in files if name.endswith("/__init__.py")}
     assert told == files - own

@@ -17,6 +17,7 @@ import ssl
 
 from gunicorn_asgi.aio.http1 import HTTP1Protocol
 from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.aio.websocket import WebSocketProtocol
 from gunicorn_asgi.protocol.limits import DrainSchedule
 from gunicorn_asgi.protocol.scope import Peer
 
@@ -65,6 +66,7 @@ class Server:
     def __init__(self, state: ServerState, listeners: list[Listener]) -> None:
         self._state = state
         self._listeners = listeners
+        self._closing: list[asyncio.TimerHandle] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._suspended = True
         self._accepting = False
@@ -84,25 +86,45 @@ class Server:
             self._resume_timer.cancel()
         self._pause()
 
+    def resume(self) -> None:
+        """Take ``suspend()`` and ``drain()`` back: accept again, and close no more WebSockets."""
+        for timer in self._closing:
+            timer.cancel()
+        self._closing.clear()
+        self._state.end_drain()
+        self.start()
+
+    def drain(self, code: int, spread: float) -> None:
+        """Let every connection end after what it has begun.
+
+        WebSockets close with ``code``, one after another over ``spread`` seconds: clients that
+        come back at once must not all come back at the same moment.
+        """
+        state = self._state
+        state.begin_drain()
+        state.drain_code = code
+        websockets: list[WebSocketProtocol] = []
+        for connection in list(state.connections):
+            if isinstance(connection, WebSocketProtocol):
+                websockets.append(connection)
+            else:
+                connection.drain(code)
+        for index, websocket in enumerate(websockets):
+            delay = spread * index / len(websockets)
+            self._closing.append(state.loop.call_later(delay, websocket.drain, code))
+
     def take_waiting(self) -> None:
         """Accept who is in the backlog, up to the cap, before the listeners are closed."""
         for listener in self._listeners:
             while not self._full() and self._accept(listener):
                 pass
 
-    def drain(self, code: int) -> None:
-        """Let every connection end after what it has begun; WebSockets close with ``code``."""
-        self._state.begin_drain()
-        self._state.drain_code = code
-        for connection in list(self._state.connections):
-            connection.drain(code)
-
     async def end(self, schedule: DrainSchedule, code: int) -> None:
         """Drain, and deal with what is left as ``schedule`` says; returns at its ``stop``.
 
         May be cancelled and called again with a quicker schedule.
         """
-        self.drain(code)
+        self.drain(code, min(self._state.limits.close_spread, schedule.tell / 2))
         loop = self._state.loop
         timers = [
             loop.call_later(schedule.tell, self._tell),

@@ -18,7 +18,11 @@ from gunicorn_asgi.protocol.errors import (
 from gunicorn_asgi.protocol.h1 import RequestHead
 from gunicorn_asgi.protocol.response import ResponseEncoder, error_response
 from gunicorn_asgi.protocol.scope import Peer, websocket_scope
-from gunicorn_asgi.protocol.websocket import WebSocketConnection, WebSocketEvent, WebSocketState
+from gunicorn_asgi.protocol.websocket import (
+    WebSocketConnection,
+    WebSocketEvent,
+    WebSocketState,
+)
 
 __all__ = ["WebSocketProtocol"]
 
@@ -43,7 +47,6 @@ class WebSocketProtocol(asyncio.Protocol):
     __slots__ = (
         "_begun",
         "_disconnected",
-        "_drain_code",
         "_early",
         "_encoder",
         "_flow",
@@ -64,7 +67,11 @@ class WebSocketProtocol(asyncio.Protocol):
     )
 
     def __init__(
-        self, state: ServerState, transport: asyncio.Transport, peer: Peer, head: RequestHead
+        self,
+        state: ServerState,
+        transport: asyncio.Transport,
+        peer: Peer,
+        head: RequestHead,
     ) -> None:
         # Process
         self.state = state
@@ -82,7 +89,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._incoming: deque[Message] = deque()
         self._early = b""
         self._disconnected = False
-        self._drain_code = 0
         # Response
         self._encoder: ResponseEncoder | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -98,7 +104,11 @@ class WebSocketProtocol(asyncio.Protocol):
         try:
             subprotocols = self._ws.handshake()
             self._scope = websocket_scope(
-                self._head, self._peer, subprotocols, state.root_path, state.lifespan_state
+                self._head,
+                self._peer,
+                subprotocols,
+                state.root_path,
+                state.lifespan_state,
             )
         except RemoteProtocolError as exc:
             state.log.warning("Refused a WebSocket handshake with %d: %r", exc.status_hint, exc)
@@ -163,8 +173,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def drain(self, code: int) -> None:
-        """Close with ``code``, now or as soon as the application has accepted."""
-        self._drain_code = code
+        """Close with ``code``; an application that accepts later is closed then."""
         if self._ws.state is WebSocketState.OPEN:
             self._close(code, "")
 
@@ -229,8 +238,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._status = 101
         self._headers = headers
         self._flow.resume_reading(Pause.PIPELINE)
-        if self._drain_code:
-            self._close(self._drain_code, "")
+        if self.state.drain_code:
+            self._close(self.state.drain_code, "")
         elif self._early:
             early, self._early = self._early, b""
             self.data_received(early)

@@ -39,6 +39,8 @@ class Limits:
         drain_linger: how long, at the most, an idle connection is kept while draining.
         websocket_message: largest WebSocket message; ``websocket_max_message_size``.
         websocket_close: time for the peer's half of the closing handshake.
+        close_spread: over how long a drain closes the WebSockets, so that their clients do not
+            all come back at the same moment.
         accept_pause: pause of accepting when descriptors have run out; asyncio waits 1 s too.
     """
 
@@ -56,6 +58,7 @@ class Limits:
     drain_linger: float = 5.0
     websocket_message: int = 16 * 1024 * 1024
     websocket_close: float = 10.0
+    close_spread: float = 2.0
     accept_pause: float = 1.0
 
     @property

@@ -7,17 +7,34 @@ exception in the arbiter's main loop ends the server (exit 255).
 
 from __future__ import annotations
 
+import os
 import ssl
+import traceback
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gunicorn import sock
+from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.sock import BaseSocket
 
-from gunicorn_asgi.worker.scoreboard import Scoreboard
+from gunicorn_asgi.worker.scoreboard import Header, Scoreboard, Slot
 from gunicorn_asgi.worker.settings import SettingError, Settings
 
-__all__ = ["NOT_HONOURED", "REFUSED", "Berth", "berth", "check", "tls_context"]
+__all__ = [
+    "NOT_HONOURED",
+    "PROVED",
+    "REFUSED",
+    "Berth",
+    "berth",
+    "check",
+    "check_settings",
+    "check_tls",
+    "guard_reload",
+    "note_listener",
+    "tls_context",
+]
 
 # Gunicorn's settings that mean nothing here, or not yet, and the reason to give. What is not in
 # this table is honoured, or is the arbiter's own business.
@@ -50,8 +67,16 @@ REFUSED: tuple[tuple[str, frozenset[object], str], ...] = (
     ("http2_cleartext", frozenset({"off"}), "HTTP/2 is not served"),
     ("http_parser", frozenset({"auto", "fast"}), "the parser is httptools"),
     ("protocol", frozenset({"http"}), "only HTTP is served"),
-    ("proxy_protocol", frozenset({"off", False}), "the PROXY protocol is not served yet"),
+    (
+        "proxy_protocol",
+        frozenset({"off", False}),
+        "the PROXY protocol is not served yet",
+    ),
 )
+
+
+# What ``Arbiter.setup`` and ``Arbiter.reload`` read of a Config where they can only die.
+PROVED = ("worker_class", "address", "logger_class", "env", "proc_name", "uid", "gid")
 
 
 class Berth(NamedTuple):
@@ -59,7 +84,7 @@ class Berth(NamedTuple):
 
     settings: Settings
     board: Scoreboard
-    generation: int
+    slot: Slot
 
 
 class _Master:
@@ -67,11 +92,24 @@ class _Master:
 
     board: Scoreboard | None = None
     cfg: Config | None = None
-    berth: Berth | None = None
+    settings: Settings | None = None
+    forked = 0
+    reloaded = False
+    refusal = ""
 
 
 def check(cfg: Config, log: Logger) -> None:
     """Runs in: master. Refuse what cannot be served, and name what is set but not honoured.
+
+    Raises:
+        SettingError: the server must not start with this configuration.
+    """
+    check_settings(cfg, log)
+    check_tls(cfg)
+
+
+def check_settings(cfg: Config, log: Logger) -> None:
+    """Runs in: master and command line. The part of ``check`` that opens no file.
 
     Raises:
         SettingError: the server must not start with this configuration.
@@ -85,7 +123,6 @@ def check(cfg: Config, log: Logger) -> None:
     if set(getattr(cfg, "http_protocols", ("h1",))) - {"h1"}:
         raise SettingError(f"http_protocols is {cfg.http_protocols!r}: only h1 is served")
     _check_loop(settings)
-    _check_tls(cfg)
     for name, reason in NOT_HONOURED.items():
         if _is_set(cfg, name):
             log.warning("The setting %s is set but not honoured: %s", name, reason)
@@ -95,30 +132,79 @@ def check(cfg: Config, log: Logger) -> None:
         log.info("preload_app: HUP restarts the workers with the code already loaded")
 
 
-def berth(cfg: Config, log: Logger) -> Berth:
-    """Runs in: master. Settings, board and generation for a worker about to be forked.
+def berth(cfg: Config, log: Logger, age: int) -> Berth:
+    """Runs in: master. Settings, board and slot for a worker about to be forked.
 
     A new Config means a reload, and so a new generation. Never raises: settings that became
     invalid since the start are reported, and the ones before stay in force.
     """
-    if _Master.berth is not None and _Master.cfg is cfg:
-        return _Master.berth
     if _Master.board is None:
-        _Master.board = Scoreboard()
-    settings = _settings(cfg, log)
-    _Master.cfg = cfg
-    _Master.berth = Berth(settings, _Master.board, _Master.board.next_generation())
-    return _Master.berth
+        _Master.board = Scoreboard.create()
+    board = _Master.board
+    if _Master.settings is None or _Master.cfg is not cfg or _Master.reloaded:
+        _Master.settings = _settings(cfg, log)
+        _Master.cfg = cfg
+        _Master.reloaded = False
+        _Master.forked = 0
+        board.begin_generation(cfg.workers, _Master.refusal)
+        _Master.refusal = ""
+    _Master.forked += 1
+    founder = _Master.forked <= board.get(Header.TARGET)
+    return Berth(_Master.settings, board, board.claim(founder, age))
+
+
+def note_listener(board: Scoreboard, sockets: Sequence[BaseSocket]) -> None:
+    """Runs in: master. Let workers of any age see whether the master still listens.
+
+    Noted with each fork: a reload that changes ``bind`` closes the listeners that the older ones
+    know, and that is no stop.
+    """
+    inode = os.fstat(sockets[0].fileno()).st_ino if sockets else 0
+    board.put(Header.LISTENER, inode)
+
+
+def guard_reload(app: BaseApplication, log: Logger) -> None:
+    """Runs in: master. Let a broken configuration survive HUP; the one method we replace.
+
+    ``BaseApplication.do_load_config`` ends the process on any error, which at a reload takes
+    the server down for a typo. Idempotent; off with ``asgi_reload_guard = False``.
+    """
+    if "reload" in vars(app):
+        return
+    load = app.reload
+
+    def reload() -> None:
+        """Runs in: master. Load the configuration, or keep the one there is."""
+        before = dict(vars(app))
+        try:
+            load()
+            _prove(app.cfg)
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - the door of the master
+            vars(app).update(before)
+            # The arbiter goes on to fork a new generation, of the same Config object.
+            _Master.reloaded = True
+            # Gunicorn exits for an error that it has printed; its text is in the context.
+            cause = (exc.__context__ if isinstance(exc, SystemExit) else None) or exc
+            _Master.refusal = "".join(traceback.format_exception(cause))
+            log.error("The configuration could not be loaded, the old one stays: %r", cause)
+
+    app.reload = reload
+
+
+def _prove(cfg: Config) -> None:
+    for name in PROVED:
+        getattr(cfg, name)
 
 
 def _settings(cfg: Config, log: Logger) -> Settings:
     try:
         return Settings.resolve(cfg)
     except SettingError as exc:
-        if _Master.berth is None:
+        if _Master.settings is None:
             raise  # a first start that check() did not see: fail loudly
         log.error("Invalid setting after reload, the old settings stay in force: %s", exc)
-        return _Master.berth.settings
+        _Master.refusal = str(exc)
+        return _Master.settings
 
 
 def _is_set(cfg: Config, name: str) -> bool:
@@ -135,8 +221,14 @@ def _check_loop(settings: Settings) -> None:
         raise SettingError("asgi_loop is 'uvloop', which is not installed") from None
 
 
-def _check_tls(cfg: Config) -> None:
-    """A context that cannot be built must stop the start, not end in plain HTTP on a TLS port."""
+def check_tls(cfg: Config) -> None:
+    """Runs in: master and command line. Build the TLS context, if there is to be one.
+
+    One that cannot be built must stop the start, not end in plain HTTP on a TLS port.
+
+    Raises:
+        SettingError: it cannot be built.
+    """
     try:
         tls_context(cfg)
     except Exception as exc:  # the ssl_context hook is the user's code

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -71,11 +71,26 @@ def _size(value: object) -> int:
     return int(size)
 
 
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("true or false")
+
+
 def _path(value: object) -> str:
     path = value.strip() if isinstance(value, str) else "?"
     if path and not path.startswith("/"):
         raise ValueError('a path that begins with "/", or nothing')
-    return path.rstrip("/")
+    return path
+
+
+def _mount(value: object) -> str:
+    return _path(value).rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         "root_path",
-        _path,
+        _mount,
         "",
         "Where the application is mounted, for scope['root_path']; scope['path'] always begins "
         "with it. Gunicorn's own setting from 24 on.",
@@ -147,6 +162,53 @@ DEFINITIONS: tuple[Definition, ...] = (
         "Seconds that an idle keep-alive connection is kept, at the most, while the worker "
         "drains: a request that arrives on it in time is still answered. The connection's own "
         "keepalive ends it earlier; 5 s covers Gunicorn's default of 2 s and most proxies.",
+    ),
+    Definition(
+        "asgi_boot_timeout",
+        _seconds,
+        300.0,
+        "Seconds that a worker may take to import the application, to start its lifespan and to "
+        "answer asgi_ready_check. One that takes longer has failed to boot; its stack is logged. "
+        "0 is no limit. Gunicorn's own timeout does not watch a boot. The default leaves room for "
+        "the loading of large models.",
+    ),
+    Definition(
+        "asgi_ready_check",
+        _path,
+        "",
+        "A path that a new worker asks its own application for, in process, after lifespan "
+        "startup. An answer of 500 or more, or none within asgi_boot_timeout, is a failed boot. "
+        "Nothing by default: an application that has started is taken for ready.",
+    ),
+    Definition(
+        "asgi_reload_guard",
+        _flag,
+        True,
+        "Keep serving with the configuration there is if the new one cannot be loaded at HUP. It "
+        "replaces one method of Gunicorn's application object; off restores Gunicorn's own way, "
+        "which is to end the server.",
+    ),
+    Definition(
+        "asgi_term_delay",
+        _seconds,
+        0.0,
+        "Seconds that a worker goes on accepting after the server was told to stop, with "
+        "Connection: close in every answer. For load balancers and Kubernetes, which learn of the "
+        "end later than the server does. Part of graceful_timeout, so it has to be shorter.",
+    ),
+    Definition(
+        "asgi_max_rss",
+        _size,
+        0,
+        "Resident memory in bytes at which a worker is replaced, as at max_requests. 0 is no "
+        "limit.",
+    ),
+    Definition(
+        "asgi_max_age",
+        _seconds,
+        0.0,
+        "Seconds after which a worker is replaced, as at max_requests, and with as much jitter as "
+        "a tenth of it. 0 is no limit.",
     ),
 )
 
@@ -174,7 +236,9 @@ class Settings:
         """
         namespace = _namespace(cfg)
         values = {definition.name: _value(definition, cfg, namespace) for definition in DEFINITIONS}
-        return cls(MappingProxyType(values), _limits(cfg, values), float(cfg.graceful_timeout))
+        resolved = MappingProxyType(values)
+        _check_term_delay(resolved, cfg.graceful_timeout)
+        return cls(resolved, _limits(cfg, values), float(cfg.graceful_timeout))
 
     @staticmethod
     def misspelt(cfg: Config) -> Iterator[str]:
@@ -214,6 +278,15 @@ def _value(definition: Definition, cfg: Config, namespace: dict[str, Any]) -> ob
         return definition.validate(value)
     except ValueError as exc:
         raise SettingError(f"{name} is {value!r} ({source}), which is not {exc}") from None
+
+
+def _check_term_delay(values: Mapping[str, Any], graceful_timeout: int) -> None:
+    delay = values["asgi_term_delay"]
+    if delay and delay >= graceful_timeout:
+        raise SettingError(
+            f"asgi_term_delay is {delay:g}, which is not less than graceful_timeout "
+            f"({graceful_timeout})"
+        )
 
 
 def _limits(cfg: Config, values: dict[str, Any]) -> Limits:

@@ -17,6 +17,7 @@ from typing import Any
 
 __all__ = [
     "arm_exit_alarm",
+    "disarm_exit_alarm",
     "ignore_further_signals",
     "install_boot_handlers",
     "install_loop_handlers",
@@ -26,15 +27,14 @@ _RESET = ("ABRT", "HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "CHLD")
 
 
 def install_boot_handlers(
-    on_quit: Callable[[], None],
+    on_leave: Callable[[str], None],
     on_usr1: Callable[[], None],
     on_abort: Callable[[FrameType | None], None],
 ) -> None:
     """Runs in: worker. Handlers for the time without a loop."""
 
     def leave(signum: int, _frame: FrameType | None) -> None:
-        if signum != signal.SIGTERM:
-            on_quit()
+        on_leave(signal.Signals(signum).name)
         sys.exit(0)
 
     def usr1(_signum: int, _frame: FrameType | None) -> None:
@@ -95,3 +95,8 @@ def arm_exit_alarm(seconds: float) -> None:
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, max(0.1, seconds))
+
+
+def disarm_exit_alarm() -> None:
+    """Runs in: worker. The worker serves on after all."""
+    signal.setitimer(signal.ITIMER_REAL, 0)

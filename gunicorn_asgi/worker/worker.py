@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import sys
 import traceback
 from types import FrameType
@@ -16,14 +17,26 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers import base
 
-from gunicorn_asgi.aio.lifespan import Lifespan, LifespanFailed
-from gunicorn_asgi.aio.loop import new_event_loop
+from gunicorn_asgi.aio.lifespan import Lifespan
+from gunicorn_asgi.aio.loop import end_tasks, new_event_loop
+from gunicorn_asgi.aio.readycheck import ready_check
 from gunicorn_asgi.aio.server import Listener, Server
-from gunicorn_asgi.aio.state import ASGIApp, ServerState
-from gunicorn_asgi.protocol.lifecycle import Cause, Lifecycle, WorkerEvent, WorkerState
+from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.protocol.lifecycle import (
+    Cause,
+    Lifecycle,
+    Verdict,
+    WorkerEvent,
+    WorkerState,
+)
 from gunicorn_asgi.protocol.limits import DrainSchedule
-from gunicorn_asgi.worker import arbiter, reloading, signals
+from gunicorn_asgi.worker import arbiter, boot, reloading, signals
+from gunicorn_asgi.worker.gate import Gate, Order, master_has_closed
 from gunicorn_asgi.worker.hooks import Hooks
+from gunicorn_asgi.worker.recycle import Recycler
+from gunicorn_asgi.worker.scoreboard import Cell, Header, milliseconds
+from gunicorn_asgi.worker.systemd import Notifier
+from gunicorn_asgi.worker.vitals import Vitals
 
 __all__ = ["Worker"]
 
@@ -32,7 +45,11 @@ _GOING_AWAY = 1001
 _SERVICE_RESTART = 1012
 
 _QUICK = frozenset({Cause.QUIT, Cause.RELOAD})
-_RESTARTS = frozenset({Cause.RELOAD, Cause.RECYCLE})
+# Others of us go on serving, so that a WebSocket client may come back at once.
+_RESTARTS = frozenset({Cause.RELOAD, Cause.RECYCLE, Cause.SUCCEEDED, Cause.ROLLBACK})
+
+# How often (seconds) the board is looked at while something is being waited for.
+_WATCH = 0.05
 
 
 class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
@@ -41,11 +58,16 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Runs in: master. Just before the fork."""
         super().__init__(*args, **kwargs)
-        self.settings, self._board, self._generation = arbiter.berth(self.cfg, self.log)
+        self.settings, self._board, self._slot = arbiter.berth(self.cfg, self.log, self.age)
+        arbiter.note_listener(self._board, self.sockets)
+        if self.settings.values["asgi_reload_guard"]:
+            arbiter.guard_reload(self.app, self.log)
         self._life = Lifecycle()
         self._cause: Cause | None = None
         self._aborting = False
+        self._told_in_boot = False
         self._armed = False
+        self._watching: asyncio.TimerHandle | None = None
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -55,9 +77,23 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
     # Boot
 
     def init_process(self) -> None:
-        """Runs in: worker. Right after the fork; returns when the worker has left."""
-        # First of all: the arbiter's handlers, inherited by the fork, take a signal and lose it.
-        self.init_signals()
+        """Runs in: worker. Right after the fork; returns when the worker has left.
+
+        Raises:
+            SystemExit: the boot has failed; see ``boot``.
+        """
+        self._slot.put(Cell.PID, os.getpid())
+        self._limit = boot.BootLimit(self.settings.values["asgi_boot_timeout"])
+        try:
+            # First of all: the arbiter's handlers, which the fork inherits, lose a signal.
+            self.init_signals()
+            self._init_process()
+        except BaseException as exc:
+            if self._life.state is WorkerState.BOOTING and not self._told_in_boot:
+                self._boot_failed(exc)
+            raise
+
+    def _init_process(self) -> None:
         if self.cfg.preload_app:
             # What was loaded before the fork will never be garbage: keep the collector from
             # touching, and so copying, its pages.
@@ -66,13 +102,37 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         asyncio.set_event_loop(self._loop)
         self._leaving = asyncio.Event()
         self._quitting = asyncio.Event()
+        self._recalled = asyncio.Event()
+        self._gate = Gate(self._board, self._slot, self._master_is_stopping)
+        self._recycler = Recycler(self._board, self._slot, self.ppid, self.log)
+        self._notifier = Notifier(self._board, self._slot, self._gate, self.ppid, self.log)
         super().init_process()
+
+    def _boot_failed(self, exc: BaseException) -> None:
+        """Say why, and end without halting the arbiter if this server has served."""
+        self._limit.stop()
+        boot.record_failure(self._slot, exc)
+        self._life.fire(WorkerEvent.BOOT_FAILED)
+        if self._board.has_served:
+            boot.end_softly(self._board, self._slot, self.log, exc)
+        boot.let_the_first_go(self._board, self._slot, self._master_is_stopping)
+        if isinstance(exc, Exception) and not self.booted:
+            return  # Gunicorn's own words, and its own exit codes
+        self.log.error("Application startup failed: %s", exc, exc_info=exc)
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def init_signals(self) -> None:
         """Runs in: worker. Handlers for the time until the loop runs; idempotent."""
-        if not self._armed:
-            self._armed = True
-            signals.install_boot_handlers(self._run_worker_int, self._reopen_logs, self._abort)
+        if self._armed:
+            return
+        self._armed = True
+        signals.install_boot_handlers(self._quit_in_boot, self._reopen_logs, self._abort)
+        if self._master_is_stopping():
+            # Told before there was a handler: the fork still has the arbiter's own, which only
+            # queues, and Arbiter.stop tells everybody once.
+            self._quit_in_boot("SIGTERM")
+            sys.exit(0)
+        self._limit.start()
 
     def load_wsgi(self) -> None:
         """Runs in: worker. Import the application; with ``reload`` its errors are survived."""
@@ -119,49 +179,60 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             raise
 
     async def _main(self) -> None:
-        log = self.log
-        signals.install_loop_handlers(
-            self._loop, lambda: self._leave(Cause.TERM), self._on_quit, self._reopen_logs
-        )
+        signals.install_loop_handlers(self._loop, self._on_term, self._on_quit, self._reopen_logs)
         self._loop.add_reader(self.PIPE[0], self._on_pipe)
-        state = ServerState(self.wsgi, log, self.settings.limits, self.settings.values["root_path"])
+        values = self.settings.values
+        state = ServerState(self.wsgi, self.log, self.settings.limits, values["root_path"])
         Hooks(self, state).install()
         state.count_request = self._count_request
         self._state = state
+        self._vitals = Vitals(self._slot, state)
         self._beat()
-        lifespan = await self._start_lifespan(self.wsgi)
-        if lifespan is not None and self._life.state is WorkerState.BOOTING:
-            if self.settings.values["asgi_lifespan"] != "off":
-                state.lifespan_state = lifespan.scope_state
-            server = Server(state, self._listeners())
-            server.start()
-            self._ready()
-            await self._leaving.wait()
-            await self._end(server)
-            await self._stop_lifespan(lifespan)
+        lifespan = Lifespan(self.wsgi, self.log, values["asgi_lifespan"])
+        if await self._start(lifespan):
+            await self._serve(lifespan)
         self._set_state(WorkerEvent.GONE)
 
-    async def _start_lifespan(self, app: ASGIApp) -> Lifespan | None:
-        """The lifespan once it is up, or None if the worker was told to leave before."""
-        mode = self.settings.values["asgi_lifespan"]
-        lifespan = Lifespan(app, self.log, mode)
-        if mode == "off":
-            return lifespan
-        startup = self._loop.create_task(lifespan.startup())
+    async def _start(self, lifespan: Lifespan) -> bool:
+        """Bring the application up; False if the worker was told to leave before it was.
+
+        Raises:
+            LifespanFailed, NotReady, BootTimeout: it cannot serve.
+        """
+        starting = self._loop.create_task(self._start_app(lifespan))
         leaving = self._loop.create_task(self._leaving.wait())
-        await asyncio.wait({startup, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        both = {starting, leaving}
+        self._limit.leave_to_loop()
+        limit = self._limit.remaining
+        await asyncio.wait(both, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
-        if not startup.done():
-            startup.cancel()
+        if not starting.done():
+            starting.cancel()
             lifespan.cancel()
-            return None
-        try:
-            startup.result()
-        except LifespanFailed as exc:
-            self._set_state(WorkerEvent.BOOT_FAILED)
-            self.log.error("Application startup failed: %s", exc)
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        return lifespan
+            if not self._leaving.is_set():
+                raise boot.BootTimeout("lifespan startup or ready check took too long")
+            return False
+        self._limit.stop()
+        starting.result()
+        return not self._leaving.is_set()
+
+    async def _start_app(self, lifespan: Lifespan) -> None:
+        values = self.settings.values
+        if values["asgi_lifespan"] != "off":
+            await lifespan.startup()
+            self._state.lifespan_state = lifespan.scope_state
+        if values["asgi_ready_check"]:
+            await ready_check(self._state, values["asgi_ready_check"])
+
+    async def _serve(self, lifespan: Lifespan) -> None:
+        server = Server(self._state, self._listeners())
+        server.start()
+        self._ready()
+        while True:
+            await self._leaving.wait()
+            if await self._end(server):
+                break
+        await self._stop_lifespan(lifespan)
 
     def _listeners(self) -> list[Listener]:
         context = arbiter.tls_context(self.cfg)
@@ -171,7 +242,15 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._set_state(WorkerEvent.BOOTED)
         # The first beat arms the arbiter's timeout; until now a slow start was not its business.
         self.notify()
+        self._slot.put(Cell.READY_AT, milliseconds())
+        self._slot.put(Cell.BOOTS, self._slot.get(Cell.BOOTS) + 1)
         self.log.info("Worker ready (pid: %s)", self.pid)
+        age = self.settings.values["asgi_max_age"]
+        if age:
+            # Jitter: workers that were forked together must not age together.
+            delay = age * random.uniform(1.0, 1.1)
+            self._loop.call_later(delay, self._recycler.want, "asgi_max_age")
+        self._watch()
 
     # Serve
 
@@ -181,26 +260,112 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             self._leave(Cause.ORPHAN)
         if self._life.state is not WorkerState.BOOTING:
             self.notify()
+        self._vitals.take(self.nr)
+        self._notifier.beat()
+        if self._vitals.rss > (self.settings.values["asgi_max_rss"] or sys.maxsize):
+            self._recycler.want("asgi_max_rss")
         self._show_title()
         interval = min(1.0, self.cfg.timeout / 3 or 1.0)
+        self._vitals.expect(interval)
         self._loop.call_later(interval, self._beat)
 
     def _count_request(self) -> None:
         self.nr += 1
         if self.nr == self.max_requests:
-            self.log.info("Autorestarting worker after current request.")
-            self._leave(Cause.RECYCLE)
+            self._recycler.want("max_requests")
+            self._watch()
 
     def _show_title(self) -> None:
         state = self._life.state.name.lower()
         connections = len(self._state.connections)
-        util._setproctitle(f"worker [{self.cfg.proc_name}] {state}, {connections} connections")
+        generation = self._slot.get(Cell.GENERATION)
+        util._setproctitle(
+            f"worker [{self.cfg.proc_name}] {state}, generation {generation}, "
+            f"{connections} connections"
+        )
 
     def _set_state(self, event: WorkerEvent) -> None:
-        self._life.fire(event)
+        self._slot.put(Cell.STATE, self._life.fire(event))
         self._show_title()
 
+    # Watch the board
+
+    def _watch(self) -> None:
+        """Look at the board, and again soon while something is awaited."""
+        if self._watching is not None:
+            self._watching.cancel()
+        soon = self._look()
+        self._notifier.tell()
+        self._watching = self._loop.call_later(_WATCH if soon else 1.0, self._watch)
+
+    def _look(self) -> bool:
+        """Act on what the board says; whether more is expected soon."""
+        state = self._life.state
+        if state is WorkerState.HOLDING:
+            return self._look_while_holding()
+        if state is WorkerState.DRAINING:
+            if self._cause is Cause.SUCCEEDED and self._gate.nobody_serves():
+                self._recall()
+            return self._cause is Cause.SUCCEEDED
+        if state is not WorkerState.READY:
+            return False
+        if self._recycler.may_leave():
+            self._leave(Cause.SUCCEEDED if self._recycler.recalled else Cause.RECYCLE)
+        elif not self._gate.confirm() and self._gate.must_give_way():
+            self._leave(Cause.ROLLBACK)
+        return bool(self._recycler.wanted) or not self._slot.get(Cell.CONFIRMED)
+
+    def _look_while_holding(self) -> bool:
+        verdict = self._gate.while_holding()
+        if verdict is Verdict.DRAIN:
+            self._leave(Cause.SUCCEEDED if self._gate.has_successor() else Cause.TERM)
+        elif verdict is Verdict.STAY:
+            self._set_state(WorkerEvent.STAY)
+            log = self.log.error if self._gate.speaks() else self.log.debug
+            log(
+                "Rolled back to generation %d: generation %d failed to boot: %s",
+                self._slot.get(Cell.GENERATION),
+                self._board.get(Header.GENERATION),
+                self._gate.reason(),
+            )
+        return True
+
+    def _recall(self) -> None:
+        """The successors are gone and the arbiter does not look: serve again."""
+        self.log.warning("Nobody serves any more: accepting again (pid: %s)", self.pid)
+        self._cause = None
+        self.alive = True
+        signals.disarm_exit_alarm()
+        self._leaving.clear()
+        self._recalled.set()
+        self._recycler.want_successor()
+
     # Leave
+
+    def _master_is_stopping(self) -> bool | None:
+        inode = self._board.get(Header.LISTENER)
+        return master_has_closed(self.ppid, frozenset({inode})) if inode else None
+
+    def _on_term(self) -> None:
+        state = self._life.state
+        if state is WorkerState.BOOTING:
+            self._leave(Cause.TERM)
+            return
+        order = self._gate.on_term()
+        if order is Order.LEAVE:
+            self._leave(Cause.TERM)
+        elif order is Order.HOLD and state is WorkerState.READY:
+            self._set_state(WorkerEvent.HOLD)
+            self.log.info("Worker holding (pid: %s): its successors are not ready", self.pid)
+            self._watch()
+
+    def _quit_in_boot(self, name: str) -> None:
+        """Runs in: signal handler. TERM, INT or QUIT before the loop ran."""
+        self._told_in_boot = True
+        self._slot.put(Cell.STOPPED, 1)
+        self._slot.put(Cell.STATE, WorkerState.EXITED)
+        if name != "SIGTERM":
+            self._run_worker_int()
 
     def _on_quit(self) -> None:
         first = not self._quitting.is_set()
@@ -223,24 +388,52 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if self._cause is not None:
             return
         self._cause = cause
+        # Whoever leaves for another reason than the application's own has not failed.
+        if cause is not Cause.EXIT and not self._slot.get(Cell.CONFIRMED):
+            self._slot.put(Cell.STOPPED, 1)
         self.alive = False
         self._left_at = self._loop.time()
         self._state.begin_drain()
         signals.arm_exit_alarm(self.settings.graceful_timeout)
         self.log.info("Worker leaving (pid: %s): %s", self.pid, cause.value)
+        self._slot.put(Cell.STATE, self._life.state)
         self._leaving.set()
+        self._watch()
 
-    async def _end(self, server: Server) -> None:
-        """Drain within the schedule; a quick cause, at any time, replaces it."""
-        code = _SERVICE_RESTART if self._is_restart() else _GOING_AWAY
-        schedule = DrainSchedule.graceful(self.settings.graceful_timeout)
+    async def _end(self, server: Server) -> bool:
+        """Drain within the schedule; a quick cause, at any time, replaces it.
+
+        Returns:
+            Whether it is over; False if the worker was recalled and serves on.
+        """
+        if self._cause is Cause.TERM and await self._delay_term():
+            self.log.info("Worker stops accepting (pid: %s)", self.pid)
+        code = _SERVICE_RESTART if self._cause in _RESTARTS else _GOING_AWAY
+        left = self.settings.graceful_timeout - (self._loop.time() - self._left_at)
         server.suspend()
         self._close_listeners(server)
-        ending = self._loop.create_task(server.end(schedule, code))
-        if not await self._done_or_quitting(ending, None):
+        self._recalled.clear()
+        ending = self._loop.create_task(server.end(DrainSchedule.graceful(left), code))
+        recalled = self._loop.create_task(self._recalled.wait())
+        await self._first_of(ending, recalled)
+        recalled.cancel()
+        if not ending.done():
             ending.cancel()
+            if self._recalled.is_set() and not self._quitting.is_set():
+                self._set_state(WorkerEvent.STAY)
+                server.resume()
+                self._watch()
+                return False
             await server.end(DrainSchedule.quick(), code)
         self._set_state(WorkerEvent.DRAINED)
+        return True
+
+    async def _delay_term(self) -> bool:
+        """asgi_term_delay: accept on, for those who learn of the end later than we do."""
+        delay = self.settings.values["asgi_term_delay"]
+        if delay:
+            await self._first_of(seconds=delay)
+        return bool(delay)
 
     def _close_listeners(self, server: Server) -> None:
         """Let nobody wait here in vain: who comes now is another's, or is refused at once.
@@ -249,47 +442,40 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         in the backlog is ours to serve then. An open listener would also hold the address against
         a new master, once this one's is gone.
         """
-        ours = self.cfg.reuse_port or not self._is_restart()
+        if self._cause is Cause.SUCCEEDED and not self.cfg.reuse_port:
+            return  # this worker may be recalled, see _recall
+        ours = self.cfg.reuse_port or self._cause not in _RESTARTS
         if ours and not self._quitting.is_set():
             server.take_waiting()
         for listener in self.sockets:
             listener.close()
 
-    async def _done_or_quitting(self, task: asyncio.Task[None], seconds: float | None) -> bool:
-        """Wait for ``task``, for a quick cause or for ``seconds``; whether ``task`` is done."""
+    async def _first_of(self, *tasks: asyncio.Task[Any], seconds: float | None = None) -> None:
+        """Wait for one of ``tasks``, for a quick cause, or until ``seconds`` are over."""
         quitting = self._loop.create_task(self._quitting.wait())
-        both = {task, quitting}
-        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        every = {quitting, *tasks}
+        await asyncio.wait(every, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         quitting.cancel()
-        return task.done()
-
-    def _is_restart(self) -> bool:
-        """Whether others of us go on serving, so that a client may come back at once."""
-        return self._cause in _RESTARTS or self._board.generation > self._generation
 
     async def _stop_lifespan(self, lifespan: Lifespan) -> None:
         """lifespan.shutdown, always, within what is left of the schedule."""
         limit = DrainSchedule.graceful(self.settings.graceful_timeout).leave
         limit = max(0.1, limit - (self._loop.time() - self._left_at))
         shutdown = self._loop.create_task(lifespan.shutdown())
-        await self._done_or_quitting(shutdown, limit)
+        await self._first_of(shutdown, seconds=limit)
         if self._quitting.is_set():
             await asyncio.wait({shutdown}, timeout=DrainSchedule.quick().leave)
         if not shutdown.done():
             self.log.error("lifespan.shutdown took too long and was given up")
             lifespan.cancel()
+        self._recycler.give_back()
 
     def _close_loop(self) -> None:
         """Let cancelled tasks run their finally blocks, briefly, and close the loop."""
         loop = self._loop
         if self._aborting:
             return  # the loop is stuck, which is why we are here
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        end_tasks(loop)
         if self._cause is not None:
             signals.ignore_further_signals(loop)
         loop.close()

@@ -7,12 +7,25 @@ import contextlib
 
 import pytest
 
+from gunicorn_asgi.aio.server import Server
 from gunicorn_asgi.protocol.limits import DrainSchedule
 from kit.fakes import FakeLog
 from kit.loopback import Serving, anonymous_tls, serving
 from kit.message import request
-from kit.rig import Receive, Scope, Send, both_loops, hello, parse_responses, respond, turns, until
-from kit.ws import handshake, parse_frames
+from kit.rig import (
+    Client,
+    Receive,
+    Rig,
+    Scope,
+    Send,
+    both_loops,
+    hello,
+    parse_responses,
+    respond,
+    turns,
+    until,
+)
+from kit.ws import frames, handshake, parse_frames
 
 __all__: list[str] = []
 
@@ -266,3 +279,156 @@ def test_log_of_these_tests_remembers_levels() -> None:
     log.error("b %d", 1)
     assert log.lines("error") == ["b 1"]
     assert log.lines() == ["a", "b 1"]
+
+
+# -- WebSockets, one after another -----------------------------------------------------------------
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept, and listen to the end."""
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def websockets(count: int) -> tuple[Rig, Server, list[Client]]:
+    """A server, and so many open WebSockets."""
+    rig = Rig(echo)
+    server = Server(rig.state, [])
+    clients = [rig.connect() for _ in range(count)]
+    for client in clients:
+        client.send(handshake())
+    await until(lambda: all(client.received for client in clients))
+    return rig, server, clients
+
+
+def closed(clients: list[Client]) -> int:
+    """How many have got their Close frame."""
+    return sum(bool(frames(client)) for client in clients)
+
+
+@both_loops
+async def test_websockets_are_closed_one_after_another_over_the_spread() -> None:
+    """Limits.close_spread: clients that come back at once must not all come at one moment."""
+    rig, server, clients = await websockets(4)
+    server.drain(1012, 2.0)
+    told: list[int] = []
+    for _ in range(5):
+        rig.clock.advance(0.0 if not told else 0.5)
+        told.append(closed(clients))
+    assert told == [1, 2, 3, 4, 4]
+    assert {frame.code for client in clients for frame in frames(client)} == {1012}
+
+
+@both_loops
+async def test_without_a_spread_they_are_closed_at_once() -> None:
+    """A quick stop has no time for it."""
+    rig, server, clients = await websockets(3)
+    server.drain(1001, 0.0)
+    rig.clock.advance(0.0)
+    assert closed(clients) == 3
+
+
+@both_loops
+async def test_one_that_is_gone_before_its_turn_is_no_matter() -> None:
+    """Nor one that its application has closed meanwhile."""
+    rig, server, clients = await websockets(3)
+    server.drain(1012, 3.0)
+    for client in clients:
+        client.leave()
+    rig.clock.advance(10.0)
+    await turns()
+    assert rig.complaints == []
+    assert closed(clients) == 0
+
+
+@pytest.mark.parametrize(("tell", "spread"), [(60.0, 2.0), (1.0, 0.5), (0.0, 0.0)])
+@both_loops
+async def test_the_spread_is_at_most_half_of_the_time_until_the_applications_are_told(
+    tell: float, spread: float
+) -> None:
+    """DrainSchedule.tell: the handshakes of the close have to come to their end before."""
+    rig, server, clients = await websockets(2)
+    ending = asyncio.ensure_future(server.end(DrainSchedule(tell, NEVER, NEVER, NEVER), 1012))
+    await turns()
+    rig.clock.advance(0.0)
+    assert closed(clients) == (1 if spread else 2)
+    if spread:
+        rig.clock.advance(spread / 2 - 0.01)  # the second one's turn: 1 of 2 parts
+        assert closed(clients) == 1
+        rig.clock.advance(0.02)
+        assert closed(clients) == 2
+    ending.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await ending
+
+
+@both_loops
+async def test_a_drain_that_is_hastened_closes_those_whose_turn_had_not_come() -> None:
+    """TERM, and QUIT within the spread; as the worker does it, without a pause between the two."""
+    rig, server, clients = await websockets(3)
+    slow = asyncio.ensure_future(server.end(PATIENT, 1001))
+    await turns()
+    rig.clock.advance(0.0)
+    assert closed(clients) == 1
+    slow.cancel()
+    quick = asyncio.ensure_future(server.end(DrainSchedule(0, 0, NEVER, NEVER), 1001))
+    await turns()
+    rig.clock.advance(0.0)
+    assert closed(clients) == 3
+    for client in clients:
+        client.leave()
+    await quick
+
+
+# -- taken back ------------------------------------------------------------------------------------
+
+
+@both_loops
+async def test_a_drain_that_is_taken_back_spares_those_whose_turn_had_not_come() -> None:
+    """The successors are gone: the worker serves on, and so do its WebSockets."""
+    rig, server, clients = await websockets(4)
+    server.drain(1012, 4.0)
+    rig.clock.advance(1.0)
+    assert closed(clients) == 2
+    server.resume()
+    rig.clock.advance(NEVER)
+    assert closed(clients) == 2
+    assert rig.state.drain_code == 0
+
+
+@both_loops
+async def test_a_server_that_is_taken_back_serves_as_before() -> None:
+    """New connections, kept connections, WebSockets; nobody is told to close."""
+    async with serving(echo_or_hello) as served:
+        before = await served.connect()
+        await before.get()
+        ending = asyncio.ensure_future(end(served, PATIENT))
+        await turns(50)
+        ending.cancel()
+        served.server.resume()
+        late = await served.connect()
+        for peer in (before, late):
+            assert (await peer.get()).keeps_alive
+        websocket = await served.connect()
+        websocket.send(handshake())
+        await until(lambda: websocket.received)
+        await turns(50)
+        assert parse_frames(websocket.received.partition(b"\r\n\r\n")[2]) == []
+        assert not served.state.told
+
+
+async def echo_or_hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve both."""
+    await (echo if scope["type"] == "websocket" else hello)(scope, receive, send)
+
+
+@both_loops
+async def test_a_server_without_keep_alive_is_taken_back_without() -> None:
+    """keepalive 0: the drain's bit is not the setting's."""
+    async with serving(keep_alive=0) as served:
+        served.server.suspend()
+        served.server.drain(1012, 0.0)
+        served.server.resume()
+        peer = await served.connect()
+        assert not (await peer.get()).keeps_alive

@@ -295,7 +295,11 @@ class Master:
         else:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout)
-            sock.connect(target)
+            try:
+                sock.connect(target)
+            except OSError:
+                sock.close()
+                raise
         return sock if tls is None else tls.wrap_socket(sock, server_hostname="localhost")
 
     # -- processes -------------------------------------------------------------------------------

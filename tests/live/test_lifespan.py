@@ -281,13 +281,32 @@ def test_a_stop_during_a_slow_import_is_quick(number: int) -> None:
         assert "SIGKILL" not in m.log()
 
 
-def test_hup_waits_for_a_slow_startup_as_long_as_it_takes() -> None:
-    text = app(SLOW["async"] + GOOD)
-    with master(text, files={"app.py": text, "go": ""}) as m:
+def test_the_old_worker_serves_until_a_slow_startup_after_hup_is_complete() -> None:
+    text = app("note('starting')\n" + SLOW["async"] + GOOD)
+    files = {"app.py": text, "go": ""}
+    with master(text, "--keep-alive", "60", files=files) as m, Wire(m.connect(20)) as idle:
         (old,) = m.workers()
+        assert idle.request().json()["pid"] == old
         (m.dir / "go").unlink()
         m.signal(SIGHUP)
-        (new,) = m.wait_workers(lambda pids: len(pids) == 1 and pids != [old])
+        m.wait_log(rf"Worker holding \(pid: {old}\): its successors are not ready", 20)
+        (new,) = [pid for pid in m.wait_workers(2) if pid != old]
+        wait_until(lambda: notes(m, new) == ["starting"], 20)
+        for _ in range(10):
+            assert ask(m)["pid"] == old
+        assert idle.request().header("connection") is None
+        # However long it takes: the arbiter repeats its TERM about once a second.
+        m.kill_worker(old, SIGTERM)
+        idle.assert_silent(1)
+        assert ask(m)["pid"] == old
         m.write("go", "")
-        m.wait_log(rf"Worker ready \(pid: {new}\)")
+        m.wait_log(rf"Worker leaving \(pid: {old}\): its successors are ready")
+        assert f"Worker ready (pid: {new})" in m.log().partition("Worker leaving")[0]
         assert ask(m)["pid"] == new
+        # What was open ends after one more answer, and only then the lifespan is shut down.
+        last = idle.request()
+        assert (last.json()["pid"], last.header("connection")) == (old, b"close")
+        wait_until(partial(completed, m, old), 20, "the shutdown of the old one")
+        m.wait_workers(lambda pids: pids == [new])
+        assert notes(m, old)[-3:] == ["lifespan.startup", "lifespan.shutdown", "complete"]
+        assert notes(m, new) == ["starting", "lifespan.startup"]

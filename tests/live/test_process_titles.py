@@ -39,6 +39,13 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"ok"})
 """
 
+BROKEN = """
+import os, time
+while not os.path.exists("imported"):
+    time.sleep(0.01)
+raise ValueError("not today")
+"""
+
 
 def title(pid: int) -> str:
     """What ps shows; empty once the process has ended."""
@@ -66,24 +73,24 @@ def m(loop_kind: str) -> Iterator[Master]:
 
 def test_the_title_tells_every_state_of_a_life(m: Master) -> None:
     (pid,) = m.wait_workers(1, 20)
-    wait_title(pid, "booting, 0 connections")
+    wait_title(pid, "booting, generation 1, 0 connections")
     m.write("up", "")
-    wait_title(pid, "ready, 0 connections")
-    assert title(pid) == "gunicorn: worker [my app] ready, 0 connections"
+    wait_title(pid, "ready, generation 1, 0 connections")
+    assert title(pid) == "gunicorn: worker [my app] ready, generation 1, 0 connections"
     with Wire(m.connect()) as idle:
         assert idle.request().status == 200
-        wait_title(pid, "ready, 1 connections")
-    wait_title(pid, "ready, 0 connections")
+        wait_title(pid, "ready, generation 1, 1 connections")
+    wait_title(pid, "ready, generation 1, 0 connections")
     with Wire(m.connect()) as idle, Wire(m.connect(20)) as slow:
         slow.send(request("GET", "/slow"))
-        wait_title(pid, "ready, 2 connections")
+        wait_title(pid, "ready, generation 1, 2 connections")
         idle.close()
-        wait_title(pid, "ready, 1 connections")
+        wait_title(pid, "ready, generation 1, 1 connections")
         m.kill_worker(pid, SIGTERM)
-        wait_title(pid, "draining, 1 connections")
+        wait_title(pid, "draining, generation 1, 1 connections")
         m.write("go", "")
         assert slow.recv_response().status == 200
-    wait_title(pid, "exiting, 0 connections")
+    wait_title(pid, "exiting, generation 1, 0 connections")
     m.write("down", "")
     wait_until(lambda: pid not in m.workers())
 
@@ -94,21 +101,40 @@ def test_the_title_tells_that_a_worker_imports() -> None:
         (pid,) = m.wait_workers(1, 20)
         wait_title(pid, "gunicorn: worker [app:app]")  # Gunicorn's own title
         m.write("imported", "")
-        wait_title(pid, "ready, 0 connections")
+        wait_title(pid, "ready, generation 1, 0 connections")
 
 
 def test_old_and_new_workers_can_be_told_apart_during_a_reload(m: Master) -> None:
     m.write("up", "")
     (old,) = m.wait_workers(1, 20)
-    wait_title(old, "ready, 0 connections")
+    wait_title(old, "ready, generation 1, 0 connections")
+    (m.dir / "up").unlink()
     with Wire(m.connect(20)) as slow:
         slow.send(request("GET", "/slow"))
-        wait_title(old, "ready, 1 connections")
+        wait_title(old, "ready, generation 1, 1 connections")
         m.signal(SIGHUP)
-        wait_title(old, "draining, 1 connections")
+        # The old one still accepts, until the new one does.
+        wait_title(old, "holding, generation 1, 1 connections")
         (new,) = [pid for pid in m.wait_workers(2) if pid != old]
-        wait_title(new, "ready, 0 connections")
-        m.write("down", "")
+        wait_title(new, "booting, generation 2, 0 connections")
+        m.write("up", "")
+        wait_title(new, "ready, generation 2, 0 connections")
+        wait_title(old, "draining, generation 1, 1 connections")
         m.write("go", "")
         assert slow.recv_response().status == 200
+    wait_title(old, "exiting, generation 1, 0 connections")
+    m.write("down", "")
     m.wait_workers(1)
+
+
+def test_the_title_tells_that_a_reload_was_rolled_back() -> None:
+    # After a HUP Gunicorn 27 does nothing else until the old workers leave or graceful_timeout.
+    files = {"app.py": APP, "up": "", "down": ""}
+    with Master("app:app", "--graceful-timeout", "3", files=files) as m:
+        (old,) = m.workers()
+        m.write("app.py", BROKEN)
+        m.signal(SIGHUP)
+        wait_title(old, "holding, generation 1, 0 connections")
+        m.write("imported", "")
+        wait_title(old, "ready, generation 1, 0 connections")
+        m.wait_workers(lambda pids: pids == [old])

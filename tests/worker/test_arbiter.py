@@ -1,4 +1,4 @@
-"""What runs in the master: check() refuses or names, berth() never raises."""
+"""What runs in the master before the first fork: check() refuses or names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ import pytest
 from gunicorn.config import Config
 
 from gunicorn_asgi.worker import arbiter
-from gunicorn_asgi.worker.arbiter import NOT_HONOURED, REFUSED, berth, check
+from gunicorn_asgi.worker.arbiter import (
+    NOT_HONOURED,
+    REFUSED,
+    check,
+    check_settings,
+    check_tls,
+)
 from gunicorn_asgi.worker.settings import DEFINITIONS, SettingError
 from settings_table import OTHER_VALUES, REFUSED_VALUES
 
@@ -49,10 +55,8 @@ def log() -> Log:
 
 
 @pytest.fixture(autouse=True)
-def fresh_master(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A master that remembers nothing, and no word of the environment."""
-    for name in ("board", "cfg", "berth"):
-        monkeypatch.setattr(arbiter._Master, name, None)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No word of the machine's, and no config file of another test."""
     for definition in DEFINITIONS:
         monkeypatch.delenv(definition.variable, raising=False)
     monkeypatch.delitem(sys.modules, "__config__", raising=False)
@@ -332,61 +336,13 @@ def test_without_tls_there_is_no_context() -> None:
     assert arbiter.tls_context(config(ssl_context=hook)) is None
 
 
-# -- berth() ---------------------------------------------------------------------------------------
+# -- the halves of check() -------------------------------------------------------------------------
 
 
-def test_workers_of_one_config_share_settings_board_and_generation(log: Log) -> None:
-    """TTIN and replacements are no reload."""
-    cfg = Config()
-    first, second = berth(cfg, log), berth(cfg, log)
-    assert first is second
-    assert first.generation == first.board.generation == 1
-
-
-def test_a_new_config_is_a_new_generation_on_the_same_board(log: Log) -> None:
-    """Old workers read the board, and so tell a reload from a stop."""
-    first = berth(config(graceful_timeout=7), log)
-    second = berth(config(graceful_timeout=8), log)
-    assert second.board is first.board
-    assert (first.generation, second.generation, first.board.generation) == (1, 2, 2)
-    assert (first.settings.graceful_timeout, second.settings.graceful_timeout) == (7.0, 8.0)
-
-
-def test_settings_that_became_invalid_keep_the_old_ones_in_force(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exception there would end the master (arbiter.py, run(): exit 255)."""
-    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "7")
-    first = berth(Config(), log)
-    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "long")
-    cfg = Config()
-    second = berth(cfg, log)
-    assert second.settings is first.settings
-    assert second.generation == 2
-    (sentence,) = log.at("error")
-    assert "asgi_drain_linger is 'long'" in sentence
-    assert "the old settings stay in force" in sentence
-    assert berth(cfg, log) is second
-    assert len(log.lines) == 1, "told once, not at every fork"
-
-
-def test_settings_that_became_valid_again_are_taken(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next reload has the last word."""
-    berth(Config(), log)
-    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "long")
-    berth(Config(), log)
-    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "9")
-    third = berth(Config(), log)
-    assert third.generation == 3
-    assert third.settings.values["asgi_drain_linger"] == 9.0
-
-
-def test_a_first_start_with_invalid_settings_fails_loudly(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """check() has refused them before; there are no older ones to go on with."""
-    monkeypatch.setenv("GUNICORN_ASGI_DRAIN_LINGER", "long")
-    with pytest.raises(SettingError):
-        berth(Config(), log)
+def test_settings_can_be_checked_without_a_file_being_opened(log: Log, tmp_path: Path) -> None:
+    """``gunicorn-asgi check`` tells of each part by itself."""
+    cfg = config(certfile=str(tmp_path / "none.pem"), threads=4)
+    check_settings(cfg, log)
+    assert len(log.at("warning")) == 1
+    with pytest.raises(SettingError, match="TLS cannot be set up: FileNotFoundError"):
+        check_tls(cfg)

@@ -129,6 +129,12 @@ THREE: dict[str, tuple[str, object, object]] = {
     "websocket_max_message_size": ("1", 2, 4),
     "root_path": ("/env", "/gunicorn", "/file"),
     "asgi_drain_linger": ("1", 2, 4),
+    "asgi_boot_timeout": ("1", 2, 4),
+    "asgi_ready_check": ("/env", "/gunicorn", "/file"),
+    "asgi_reload_guard": ("yes", False, False),
+    "asgi_term_delay": ("1", 2, 4),
+    "asgi_max_rss": ("1", 2, 4),
+    "asgi_max_age": ("1", 2, 4),
 }
 
 
@@ -211,12 +217,29 @@ GOOD: list[tuple[str, object, object]] = [
     ("root_path", "/", ""),
     ("root_path", " /api/ ", "/api"),
     ("root_path", "/a/b", "/a/b"),
+    ("asgi_boot_timeout", 0, 0.0),
+    ("asgi_boot_timeout", "2.5", 2.5),
+    ("asgi_ready_check", "", ""),
+    ("asgi_ready_check", "/", "/"),
+    ("asgi_ready_check", " /ready/?full=1 ", "/ready/?full=1"),
+    ("asgi_reload_guard", True, True),
+    ("asgi_reload_guard", " TRUE ", True),
+    ("asgi_reload_guard", "1", True),
+    ("asgi_reload_guard", "on", True),
+    ("asgi_reload_guard", False, False),
+    ("asgi_reload_guard", "0", False),
+    ("asgi_reload_guard", "No", False),
+    ("asgi_reload_guard", "off", False),
+    ("asgi_term_delay", "29.9", 29.9),
+    ("asgi_max_rss", "500000000", 500000000),
+    ("asgi_max_age", 3600, 3600.0),
 ]
 
 WORDS = "one of "
 SECONDS = "a number of seconds, 0 or more"
 BYTES = "number of bytes, 0 or more"
 PATH = 'a path that begins with "/", or nothing'
+FLAG = "true or false"
 BAD: list[tuple[str, object, str]] = [
     ("asgi_loop", "trio", "one of auto, uvloop, asyncio"),
     ("asgi_loop", None, WORDS),
@@ -241,6 +264,16 @@ BAD: list[tuple[str, object, str]] = [
     ("root_path", "api", PATH),
     ("root_path", None, PATH),
     ("root_path", 1, PATH),
+    ("asgi_boot_timeout", "never", SECONDS),
+    ("asgi_ready_check", "healthz", PATH),
+    ("asgi_ready_check", True, PATH),
+    ("asgi_reload_guard", "perhaps", FLAG),
+    ("asgi_reload_guard", 1, FLAG),
+    ("asgi_reload_guard", "", FLAG),
+    ("asgi_reload_guard", None, FLAG),
+    ("asgi_term_delay", -1, SECONDS),
+    ("asgi_max_rss", "1G", BYTES),
+    ("asgi_max_age", "a day", SECONDS),
 ]
 
 
@@ -280,6 +313,22 @@ def test_a_bad_value_is_named_with_its_source(
     with pytest.raises(SettingError) as caught:
         Settings.resolve(gunicorn_config({"asgi_loop": "trio"}))
     assert f"asgi_loop is 'trio' ({source})" in str(caught.value)
+
+
+@pytest.mark.parametrize(("delay", "graceful"), [(30, 30), (31, 30), ("0.5", 0), (1e9, 3600)])
+def test_a_term_delay_that_leaves_no_time_to_drain_is_refused(
+    delay: object, graceful: int, config_file: ConfigFile
+) -> None:
+    """graceful_timeout bounds both; the master kills at its end, and loses what was accepted."""
+    config_file.says({"asgi_term_delay": delay})
+    with pytest.raises(SettingError, match=rf"asgi_term_delay is .* \({graceful}\)"):
+        Settings.resolve(gunicorn_config(graceful_timeout=graceful))
+
+
+def test_no_term_delay_suits_every_graceful_timeout(config_file: ConfigFile) -> None:
+    """0 is less than nothing."""
+    config_file.says({"asgi_term_delay": 0})
+    assert Settings.resolve(gunicorn_config(graceful_timeout=0)).graceful_timeout == 0.0
 
 
 def test_an_error_is_what_gunicorn_turns_into_exit_status_1() -> None:

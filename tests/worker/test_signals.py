@@ -13,6 +13,7 @@ import pytest
 
 from gunicorn_asgi.worker.signals import (
     arm_exit_alarm,
+    disarm_exit_alarm,
     ignore_further_signals,
     install_boot_handlers,
     install_loop_handlers,
@@ -46,7 +47,7 @@ class Calls(list[str]):
     def boot(self) -> None:
         """Install the handlers of the boot."""
         install_boot_handlers(
-            lambda: self.append("quit"),
+            self.append,
             lambda: self.append("usr1"),
             lambda frame: self.append(f"abort in {frame.f_code.co_name}" if frame else "abort"),
         )
@@ -56,17 +57,17 @@ class Calls(list[str]):
 
 
 @pytest.mark.parametrize(
-    ("number", "called"),
-    [(signal.SIGTERM, []), (signal.SIGINT, ["quit"]), (signal.SIGQUIT, ["quit"])],
+    ("number", "name"),
+    [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT"), (signal.SIGQUIT, "SIGQUIT")],
 )
-def test_while_booting_the_process_ends_with_status_0(number: int, called: list[str]) -> None:
-    """Nothing was accepted yet. INT and QUIT are the ones with a hook, worker_int."""
+def test_while_booting_the_process_ends_with_status_0(number: int, name: str) -> None:
+    """Nothing was accepted yet; who came is told before, for the board and for worker_int."""
     calls = Calls()
     calls.boot()
     with pytest.raises(SystemExit) as caught:
         signal.raise_signal(number)
     assert caught.value.code == 0
-    assert calls == called
+    assert calls == [name]
 
 
 def test_while_booting_usr1_reopens_and_abrt_aborts() -> None:
@@ -190,6 +191,13 @@ def test_the_alarm_is_set_to_the_seconds_and_never_to_none(
         if signal.SIGALRM in signal.sigpending():
             signal.sigwait({signal.SIGALRM})
         signal.pthread_sigmask(signal.SIG_SETMASK, pending)
+
+
+def test_the_alarm_can_be_taken_back() -> None:
+    """A worker that was recalled serves on."""
+    arm_exit_alarm(60.0)
+    disarm_exit_alarm()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 STUCK = """

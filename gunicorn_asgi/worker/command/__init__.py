@@ -1,0 +1,3 @@
+"""What the command line does, one command a file. ``worker/cli.py`` parses and dispatches."""
+
+__all__: list[str] = []

@@ -1,0 +1,132 @@
+"""worker/vitals.py: what a worker writes of itself with each beat."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import os
+import resource
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from boards import new_board, new_worker
+from gunicorn_asgi.aio.http1 import HTTP1Protocol
+from gunicorn_asgi.aio.websocket import WebSocketProtocol
+from gunicorn_asgi.worker import vitals
+from gunicorn_asgi.worker.scoreboard import Cell, Slot, milliseconds
+from gunicorn_asgi.worker.vitals import Vitals, resident_memory
+from kit.fakes import FakeClock
+from kit.rig import both_loops
+from kit.ws import opened
+
+__all__: list[str] = []
+
+
+def state(**parts: Any) -> Any:  # noqa: ANN401 - it stands in for a class of its own
+    """A stand-in for a ServerState, with a clock for a loop."""
+    bare = {"loop": FakeClock(), "connections": set(), "tasks": set()}
+    return SimpleNamespace(**{**bare, **parts})
+
+
+@pytest.fixture
+def slot() -> Slot:
+    """Of a worker that has written nothing."""
+    board = new_board()
+    board.begin_generation(1)
+    return new_worker(board)
+
+
+def test_a_beat_writes_the_time_and_the_requests(slot: Slot) -> None:
+    """Each beat anew."""
+    own = Vitals(slot, state())
+    before = milliseconds()
+    own.take(5)
+    assert before <= slot.get(Cell.BEAT_AT) <= milliseconds()
+    assert slot.get(Cell.REQUESTS) == 5
+    own.take(7)
+    assert slot.get(Cell.REQUESTS) == 7
+
+
+def test_connections_websockets_and_requests_in_flight_are_counted(slot: Slot) -> None:
+    """A WebSocket is a connection too."""
+    connections = {object.__new__(HTTP1Protocol) for _ in range(3)}
+    websockets = {object.__new__(WebSocketProtocol) for _ in range(2)}
+    Vitals(slot, state(connections=connections | websockets, tasks={1, 2, 3, 4})).take(0)
+    cells = (Cell.CONNECTIONS, Cell.WEBSOCKETS, Cell.IN_FLIGHT)
+    assert [slot.get(cell) for cell in cells] == [5, 2, 4]
+
+
+@both_loops
+async def test_a_real_websocket_is_counted() -> None:
+    """Connection, WebSocket, running application: one of each."""
+    board = new_board()
+    board.begin_generation(1)
+    slot = new_worker(board)
+    rig, client, _ = await opened()
+    Vitals(slot, rig.state).take(1)
+    cells = (Cell.CONNECTIONS, Cell.WEBSOCKETS, Cell.IN_FLIGHT)
+    assert [slot.get(cell) for cell in cells] == [1, 1, 1]
+    client.leave()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("late", "lag"), [(0.0, 0), (0.25, 250_000), (3.0, 3_000_000), (-0.1, 0)])
+def test_the_lag_is_how_late_the_loop_turned_for_a_beat(late: float, lag: int, slot: Slot) -> None:
+    """In microseconds; a beat that comes early is not late."""
+    here = state()
+    own = Vitals(slot, here)
+    own.expect(1.0)
+    here.loop.advance(1.0 + late)
+    own.take(0)
+    assert abs(slot.get(Cell.LAG) - lag) <= 1
+
+
+def test_the_first_beat_has_no_lag(slot: Slot) -> None:
+    """Nobody expected it."""
+    here = state()
+    here.loop.advance(100)
+    Vitals(slot, here).take(0)
+    assert slot.get(Cell.LAG) == 0
+
+
+def test_memory_is_measured_and_kept(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For asgi_max_rss, and for the board."""
+    monkeypatch.setattr(vitals, "resident_memory", lambda: 123_456_789)
+    own = Vitals(slot, state())
+    assert own.rss == 0
+    own.take(0)
+    assert own.rss == slot.get(Cell.RSS) == 123_456_789
+
+
+def test_resident_memory_is_that_of_this_process() -> None:
+    """In bytes, as /proc/self/status says it in KiB."""
+    with open("/proc/self/status") as file:
+        (line,) = [each for each in file if each.startswith("VmRSS:")]
+    told = int(line.split()[1]) * 1024
+    assert told / 2 < resident_memory() < told * 2
+
+
+@pytest.mark.parametrize("unit", [1024, 1])
+def test_without_proc_it_is_the_most_that_there_was(
+    unit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """getrusage(2): kibibytes, on macOS bytes."""
+
+    def nothing(*_args: object, **_kwargs: object) -> object:
+        raise FileNotFoundError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vitals, "_MAXRSS_UNIT", unit)
+        patch.setattr(builtins, "open", nothing)
+        measured = resident_memory()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert 0.5 * most * unit < measured <= most * unit
+
+
+def test_the_unit_is_that_of_this_platform() -> None:
+    """One process cannot be two platforms."""
+    assert vitals._MAXRSS_UNIT == (1 if sys.platform == "darwin" else 1024)
+    assert os.sysconf("SC_PAGE_SIZE") == vitals._PAGE

@@ -126,7 +126,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if self._armed:
             return
         self._armed = True
-        signals.install_boot_handlers(self._quit_in_boot, self._reopen_logs, self._abort)
+        signals.install_boot_handlers(self._quit_in_boot, self.log.reopen_files, self._abort)
         if self._master_is_stopping():
             # Told before there was a handler: the fork still has the arbiter's own, which only
             # queues, and Arbiter.stop tells everybody once.
@@ -179,7 +179,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             raise
 
     async def _main(self) -> None:
-        signals.install_loop_handlers(self._loop, self._on_term, self._on_quit, self._reopen_logs)
+        reopen = self.log.reopen_files
+        signals.install_loop_handlers(self._loop, self._on_term, self._on_quit, reopen)
         self._loop.add_reader(self.PIPE[0], self._on_pipe)
         values = self.settings.values
         state = ServerState(self.wsgi, self.log, self.settings.limits, values["root_path"])
@@ -347,11 +348,10 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         return master_has_closed(self.ppid, frozenset({inode})) if inode else None
 
     def _on_term(self) -> None:
+        if self._cause is not None:
+            return  # it leaves already: an arbiter that repeats itself costs no look around
         state = self._life.state
-        if state is WorkerState.BOOTING:
-            self._leave(Cause.TERM)
-            return
-        order = self._gate.on_term()
+        order = Order.LEAVE if state is WorkerState.BOOTING else self._gate.on_term()
         if order is Order.LEAVE:
             self._leave(Cause.TERM)
         elif order is Order.HOLD and state is WorkerState.READY:
@@ -484,9 +484,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
 
     def _run_worker_int(self) -> None:
         self.cfg.worker_int(self)
-
-    def _reopen_logs(self) -> None:
-        self.log.reopen_files()
 
     def _abort(self, frame: FrameType | None) -> None:
         """Runs in: signal handler. SIGABRT: the arbiter has given this worker up."""

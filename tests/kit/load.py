@@ -12,6 +12,7 @@ before the next request, as every client does.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import textwrap
@@ -38,6 +39,9 @@ GOING_AWAY = frozenset({1001, 1012})
 _UPLOAD = bytes(1024 * 1024)
 # A request that takes longer has failed.
 _PATIENCE = 20.0
+# How long (seconds) a phase of load lasts at least: nothing in the suite, which has to be quick,
+# and KIT_LOAD_SECONDS=20 whenever reload is touched.
+LOAD_SECONDS = float(os.environ.get("KIT_LOAD_SECONDS", "0"))
 
 _APP = """
 import asyncio, os
@@ -336,9 +340,11 @@ class Load:
         return {each.body for each in list(self.answers) if each.begun >= since and each.body}
 
     def wait(self, count: int, timeout: float = 30.0) -> None:
-        """Wait until ``count`` more requests are answered."""
+        """Wait until ``count`` more requests are answered, and LOAD_SECONDS are over."""
         wanted = len(self.answers) + count
-        wait_until(lambda: len(self.answers) >= wanted, timeout, f"{count} more answers")
+        until = time.monotonic() + LOAD_SECONDS
+        enough = lambda: len(self.answers) >= wanted and time.monotonic() >= until  # noqa: E731
+        wait_until(enough, timeout + LOAD_SECONDS, f"{count} more answers")
 
     def wait_body(self, body: str, timeout: float = 20.0) -> None:
         """Wait until everything that is begun is answered with ``body`` and nothing else."""

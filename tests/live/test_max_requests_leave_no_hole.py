@@ -73,6 +73,7 @@ def test_max_requests_under_load_fails_no_request_and_leaves_no_hole(workers: in
             with Sampler(m) as sampler:
                 # Each of them is replaced, and some of those who came after.
                 m.wait_log("Worker leaving .*max_requests", 60, count=workers + 2)
+                load.wait(1)
             # Nobody new wants to leave: let the last ones come and go.
         wait_until(lambda: set(first).isdisjoint(m.workers()), 20, "the first workers to end")
         check(m, load, sampler, workers)

@@ -32,7 +32,7 @@ run: $(VENV)/.with-nothing
 	$(BIN)/gunicorn -k gunicorn_asgi.Worker -w $(WORKERS) -b $(BIND) gunicorn_asgi.demo:app
 
 test: $(VENV)/.with-test
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check .
@@ -78,7 +78,7 @@ matrix-%:
 	}; \
 	$(MAKE) --no-print-directory .venvs/$*/.installed INTERPRETER=$$python && \
 	echo "$@: Python $(firstword $(subst -, ,$*)), Gunicorn $(lastword $(subst -, ,$*))" && \
-	.venvs/$*/bin/pytest -n $(JOBS) -m 'not endurance' $(MATRIX_TESTS) $(ARGS)
+	.venvs/$*/bin/pytest -n $(JOBS) --dist worksteal -m 'not endurance' $(MATRIX_TESTS) $(ARGS)
 
 .venvs/%/.installed: $(SOURCES)
 	[ -x .venvs/$*/bin/pip ] || $(INTERPRETER) -m venv --clear .venvs/$*

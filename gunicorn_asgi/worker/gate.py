@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from gunicorn.glogging import Logger
+
 from gunicorn_asgi.protocol.lifecycle import (
     Member,
     Verdict,
@@ -66,6 +68,7 @@ class Gate:
         self._stopping = stopping
         self._generation = slot.get(Cell.GENERATION)
         self._seen_newest_at = 0
+        self._told_of = 0
 
     @property
     def newest(self) -> int:
@@ -104,6 +107,10 @@ class Gate:
             self._seen_newest_at = milliseconds()
         return succession(self.newest, self._board.get(Header.TARGET), members)
 
+    def successors_failed(self) -> bool:
+        """Runs in: worker. Whether there is a newer generation, and it has failed."""
+        return not self.is_newest and self.while_holding() is Verdict.STAY
+
     def has_successor(self) -> bool:
         """Runs in: worker. Whether a worker of the newest generation accepts."""
         return any(is_accepting(m) and m.generation == self.newest for m in self._members())
@@ -140,6 +147,18 @@ class Gate:
             for slot in self._board.used_slots()
             if slot.index < self._slot.index
         )
+
+    def tell_rollback(self, log: Logger) -> None:
+        """Runs in: worker. Log, once and by one worker, that the old generation stays."""
+        newest = self.newest
+        if self._told_of != newest and self.speaks():
+            log.error(
+                "Rolled back to generation %d: generation %d failed to boot: %s",
+                self._generation,
+                newest,
+                self.reason(),
+            )
+        self._told_of = newest
 
     def reason(self) -> str:
         """Runs in: worker. Why the newest generation failed, as its workers have written."""

@@ -310,6 +310,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             return self._cause is Cause.SUCCEEDED
         if state is not WorkerState.READY:
             return False
+        if self._gate.successors_failed():
+            # They may be gone before the arbiter has told anybody to leave.
+            self._gate.tell_rollback(self.log)
         if self._recycler.may_leave():
             self._leave(Cause.SUCCEEDED if self._recycler.recalled else Cause.RECYCLE)
         elif not self._gate.confirm() and self._gate.must_give_way():
@@ -322,13 +325,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             self._leave(Cause.SUCCEEDED if self._gate.has_successor() else Cause.TERM)
         elif verdict is Verdict.STAY:
             self._set_state(WorkerEvent.STAY)
-            log = self.log.error if self._gate.speaks() else self.log.debug
-            log(
-                "Rolled back to generation %d: generation %d failed to boot: %s",
-                self._slot.get(Cell.GENERATION),
-                self._board.get(Header.GENERATION),
-                self._gate.reason(),
-            )
+            self._gate.tell_rollback(self.log)
         return True
 
     def _recall(self) -> None:

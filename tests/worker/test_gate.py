@@ -12,6 +12,7 @@ from gunicorn_asgi.protocol.lifecycle import Verdict, WorkerState
 from gunicorn_asgi.worker import gate
 from gunicorn_asgi.worker.gate import Gate, Order, master_has_closed
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot
+from kit.fakes import FakeLog
 
 __all__: list[str] = []
 
@@ -383,6 +384,32 @@ def test_without_a_traceback_the_reason_is_that_it_is_gone(scene: Scene) -> None
     """SIGKILL, or an exit in C."""
     old, _ = scene.old_and_new(S.BOOTING)
     assert old.reason() == "a worker of it is gone"
+
+
+@pytest.mark.parametrize(
+    ("state", "failed"), [(S.BOOTING, False), (S.READY, False), (S.FAILED, True)]
+)
+def test_a_worker_sees_its_successors_fail_without_being_told_to_leave(
+    scene: Scene, state: WorkerState, failed: bool
+) -> None:
+    """They may be gone before the arbiter sends TERM to anybody."""
+    old, new = scene.old_and_new(state, target=2)
+    assert old.successors_failed() is failed
+    assert scene.gate(new[0]).successors_failed() is False
+
+
+def test_a_rollback_is_told_once_and_by_one(scene: Scene) -> None:
+    """For each generation that fails, whoever is asked first and however often."""
+    scene.reload(2)
+    gates = [scene.gate(scene.worker(confirmed=1)) for _ in range(2)]
+    log = FakeLog()
+    for _ in range(2):
+        scene.reload()
+        scene.worker(S.FAILED).write_text("ValueError: no\n")
+        for each in (gates[1], gates[0], gates[0], gates[1]):
+            each.tell_rollback(log)
+    told = "Rolled back to generation 1: generation {} failed to boot: ValueError: no"
+    assert log.lines("error") == [told.format(2), told.format(3)]
 
 
 # -- the master's sockets --------------------------------------------------------------------------

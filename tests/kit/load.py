@@ -340,10 +340,15 @@ class Load:
         return {each.body for each in list(self.answers) if each.begun >= since and each.body}
 
     def wait(self, count: int, timeout: float = 30.0) -> None:
-        """Wait until ``count`` more requests are answered, and LOAD_SECONDS are over."""
+        """Wait for ``count`` more answers, one of each kind at least, and for LOAD_SECONDS."""
         wanted = len(self.answers) + count
         until = time.monotonic() + LOAD_SECONDS
-        enough = lambda: len(self.answers) >= wanted and time.monotonic() >= until  # noqa: E731
+
+        def enough() -> bool:
+            return (
+                len(self.answers) >= wanted and time.monotonic() >= until and not self._unanswered()
+            )
+
         wait_until(enough, timeout + LOAD_SECONDS, f"{count} more answers")
 
     def wait_body(self, body: str, timeout: float = 20.0) -> None:
@@ -361,11 +366,15 @@ class Load:
         first = min((each.begun for each in self.answers), default=0.0)
         told = [f"{each.kind} at {each.begun - first:.2f}: {each.failure}" for each in failures]
         assert not failures, f"{len(told)} of {len(self.answers)} failed: {told[:10]}"
-        missing = {client.kind for client in self._clients} - set(self.counts())
+        missing = self._unanswered()
         assert not missing, f"no answers at all: {missing}"
         if slowest is not None:
             worst = self.slowest
             assert worst.seconds < slowest, f"{worst} at {worst.begun - first:.2f}"
+
+    def _unanswered(self) -> set[str]:
+        """The kinds of request that nobody has answered yet."""
+        return {client.kind for client in self._clients} - set(self.counts())
 
     def _only(self, body: str) -> bool:
         recent = [each.body for each in self.answers[-40:] if each.body]

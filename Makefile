@@ -21,6 +21,12 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gunicorn_asgi -type f -not -name '*.pyc' -not -path '*/__pycache__*')
 
+# Hundreds of masters share the cores with each other here. What fails in that crowd is asked once
+# more, alone, and in plain sight: a test that fails both times has failed.
+define pytest
+{ $(1) -n $(JOBS) --dist worksteal $(2) || $(1) --last-failed --last-failed-no-failures none $(2); }
+endef
+
 .PHONY: help run test lint matrix coverage clean
 .DELETE_ON_ERROR:
 
@@ -32,7 +38,7 @@ run: $(VENV)/.with-nothing
 	$(BIN)/gunicorn -k gunicorn_asgi.Worker -w $(WORKERS) -b $(BIND) gunicorn_asgi.demo:app
 
 test: $(VENV)/.with-test
-	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(call pytest,$(BIN)/pytest,$(ARGS))
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check .
@@ -78,7 +84,7 @@ matrix-%:
 	}; \
 	$(MAKE) --no-print-directory .venvs/$*/.installed INTERPRETER=$$python && \
 	echo "$@: Python $(firstword $(subst -, ,$*)), Gunicorn $(lastword $(subst -, ,$*))" && \
-	.venvs/$*/bin/pytest -n $(JOBS) --dist worksteal -m 'not endurance' $(MATRIX_TESTS) $(ARGS)
+	$(call pytest,.venvs/$*/bin/pytest,-m 'not endurance' $(MATRIX_TESTS) $(ARGS))
 
 .venvs/%/.installed: $(SOURCES)
 	[ -x .venvs/$*/bin/pip ] || $(INTERPRETER) -m venv --clear .venvs/$*

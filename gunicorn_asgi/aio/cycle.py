@@ -272,14 +272,13 @@ class HTTPCycle(Exchange):
         self.refuse(status)
         connection.linger()
 
-    def refuse(self, status: int, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    def refuse(self, status: int) -> None:
         """Answer for the application, which has sent nothing that left the worker."""
         data = error_response(
             status,
             self._connection.state.date_line(),
             version=self.head.version,
             method=self.head.method,
-            headers=headers or (),
         )
         self._connection.write(data)
         self._record(status)

@@ -308,6 +308,7 @@ def test_usr2_and_the_way_back_fail_no_request(number: int) -> None:
             assert len(m.workers()) == 2
             # Once more, to show that nothing of the first attempt is in the way.
             again = upgrade(m, "new again")
+            told = time.monotonic()
             m.signal(number)
             assert m.wait_exit(20) == 0
             m.adopt(again)
@@ -315,7 +316,10 @@ def test_usr2_and_the_way_back_fail_no_request(number: int) -> None:
         if number == SIGTERM:
             load.check(slowest=1.0)
         else:
-            assert not [each for each in load.failures if "503" not in each.failure]
+            # Without WINCH before it, QUIT is quick: it gives up what is in flight (503, or a reset
+            # of an upload), and nothing that comes later.
+            assert not [each for each in load.failures if each.begun > told + 0.5]
+            assert len(load.failures) < 10
 
 
 def test_usr2_onto_broken_code_leaves_the_old_master_serving() -> None:

@@ -136,9 +136,9 @@ class Gate:
 
     def nobody_serves(self) -> bool:
         """Runs in: worker. Whether nobody accepts, although the server does not stop."""
-        if self._stopping() is not False:
-            return False
-        return not any(is_accepting(m) for m in self._members())
+        if any(is_accepting(m) for m in self._members()):
+            return False  # the usual answer, twenty times a second: without a look at /proc
+        return self._stopping() is False
 
     def speaks(self) -> bool:
         """Runs in: worker. Whether this worker logs for its generation: the first that serves."""

@@ -5,6 +5,7 @@
 #   make lint     ruff and mypy
 #   make matrix   the tests that depend on it, on other Pythons and Gunicorns
 #   make coverage the tests, and which lines they have not run
+#   make fuzz     bytes that nobody would think of    SECONDS=600
 #   make clean    remove what make has made
 
 PYTHON ?= python3
@@ -13,6 +14,8 @@ WORKERS ?= 2
 # Live tests mostly wait for processes, so more of them than there are cores run side by side.
 JOBS ?= 4
 ARGS ?=
+# How long `make fuzz` looks.
+SECONDS ?= 600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +30,7 @@ define pytest
 { $(1) -n $(JOBS) --dist worksteal $(2) || $(1) --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: help run test lint matrix coverage clean
+.PHONY: help run test lint matrix coverage fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -51,8 +54,12 @@ coverage: $(VENV)/.with-coverage
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
+# What it finds it puts into tests/fuzz/corpus, and fails.
+fuzz: $(VENV)/.with-test
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py $(SECONDS)
+
 clean:
-	rm -rf $(VENV) .venvs dist .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) .venvs dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
 
 # One stamp for each set of extras, in one environment.
 extras-test := [test]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gunicorn_asgi.worker.arbiter import NOT_HONOURED, REFUSED
-from gunicorn_asgi.worker.settings import DEFINITIONS, Definition
+from gunicorn_asgi.worker.definitions import DEFINITIONS, Definition
 
 __all__ = ["ARBITER", "HONOURED", "REFUSED_VALUES", "page"]
 
@@ -30,12 +30,18 @@ HONOURED: dict[str, str] = {
     "ciphers": "as Gunicorn's `sock.ssl_context` takes it",
     "disable_redirect_access_to_syslog": "through Gunicorn's logger",
     "dogstatsd_tags": "through Gunicorn's logger",
+    "forwarded_allow_ips": "the proxies whose X-Forwarded-For and `secure_scheme_headers` are "
+    "believed: addresses and networks, and every unix socket, as in Gunicorn",
+    "forwarder_headers": "from such a proxy SCRIPT_NAME becomes `root_path`, and the others pass, "
+    "whatever `header_map` says",
     "graceful_timeout": "the whole drain, lifespan.shutdown included, lies inside it",
+    "header_map": "for names with an underscore, which frameworks may take for others",
     "keepalive": "idle time between two requests; 0 closes after each response",
     "keyfile": "as `certfile`",
-    "limit_request_field_size": "name, value and separator; beyond it 431",
-    "limit_request_fields": "beyond it 431; 0 means 32768, as in Gunicorn",
-    "limit_request_line": "the length of the request target; beyond it 414",
+    "limit_request_field_size": "the line with its CRLF, counted as it comes in; beyond it 431",
+    "limit_request_fields": "counted as they come in; beyond it 431; 0 means 32768, as in Gunicorn",
+    "limit_request_line": "the whole line without its CRLF, counted as it comes in; beyond it 414; "
+    "at most 8190, as in Gunicorn",
     "logconfig": "through Gunicorn's logger",
     "logconfig_dict": "through Gunicorn's logger",
     "logconfig_json": "through Gunicorn's logger",
@@ -47,11 +53,18 @@ HONOURED: dict[str, str] = {
     "pre_request": "before the application; an exception is answered with 500",
     "preload_app": "the application is loaded in the master, the loop is made after the fork",
     "proc_name": "in the process title, with state, generation and number of connections",
+    "proxy_allow_ips": "the proxies whose PROXY header is taken, and every unix socket, as in "
+    "Gunicorn; others that send one are refused",
+    "proxy_protocol": "v1, v2 or auto, on TCP and unix sockets; True is v1 up to Gunicorn 24.0, "
+    "and auto from 24.1 on, as there",
     "reload": "also while the application cannot be imported: 500 until it can",
     "reload_engine": "as Gunicorn's",
     "reload_extra_files": "as Gunicorn's",
     "root_path": "see above",
-    "ssl_context": "called in the master, to check it, and in each worker",
+    "secure_scheme_headers": "from a proxy in `forwarded_allow_ips`; a contradiction gets 400",
+    "sendfile": "off if it is set to anything, as in Gunicorn; else as SENDFILE in the environment "
+    "says, else on",
+    "ssl_context": "called in the master, to check it, in each worker, and at each renewal",
     "statsd_host": "through Gunicorn's logger",
     "statsd_prefix": "through Gunicorn's logger",
     "syslog": "through Gunicorn's logger",
@@ -193,8 +206,7 @@ def page() -> str:
                 + ".\n",
                 "## Gunicorn's, not honoured\n",
                 "Each of these that differs from its default gets one warning at the "
-                "start, and none at HUP. FORWARDED_ALLOW_IPS in the environment changes a default, "
-                "so it gets none either.\n",
+                "start, and none at HUP.\n",
                 _table(
                     ("setting", "why not"),
                     [(f"`{name}`", why) for name, why in sorted(NOT_HONOURED.items())],

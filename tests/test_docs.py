@@ -13,14 +13,14 @@ import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 
-from gunicorn_asgi.aio.http1 import Clock
+from gunicorn_asgi.aio.clocks import Clock
 from gunicorn_asgi.aio.lifespan import LifespanEvent, LifespanState
 from gunicorn_asgi.protocol.h1 import ExchangeEvent, Reading, Writing
 from gunicorn_asgi.protocol.lifecycle import Cause, Verdict, WorkerEvent, WorkerState
 from gunicorn_asgi.protocol.limits import DrainSchedule, Limits
 from gunicorn_asgi.protocol.websocket import WebSocketEvent, WebSocketState
 from gunicorn_asgi.worker import signals
-from gunicorn_asgi.worker.settings import DEFINITIONS
+from gunicorn_asgi.worker.definitions import DEFINITIONS
 from kit.master import Master
 from kit.wire import Wire
 
@@ -198,12 +198,50 @@ def test_every_clock_of_a_connection_is_told_and_no_other() -> None:
     assert sorted(told) == sorted(clock.name for clock in Clock)
 
 
-def test_every_limit_is_told_with_its_default_and_no_other() -> None:
-    """Written as `name` and the number."""
-    found = re.findall(r"`(\w+)` (\d+)", read("timeouts.md"))
+def numbers(page: str) -> dict[str, float]:
+    """What is written as `name` and a number."""
+    found = re.findall(r"`(\w+)` (\d+(?:\.\d+)?)", read(page))
     told = {name: float(number) for name, number in found}
-    assert told == {each.name: float(getattr(Limits(), each.name)) for each in fields(Limits)}
     assert all(float(number) == told[name] for name, number in found), "one name, two numbers"
+    return told
+
+
+@pytest.mark.parametrize(("page", "kind"), [("timeouts.md", float), ("limits.md", int)])
+def test_every_limit_is_told_with_its_default_and_no_other(page: str, kind: type) -> None:
+    """Seconds on the one page, sizes and counts on the other; settings only with their defaults."""
+    limits = Limits()
+    values = {each.name: getattr(limits, each.name) for each in fields(Limits)}
+    expected = {name: value for name, value in values.items() if type(value) is kind}
+    settings = {each.name: each.default for each in DEFINITIONS} | {"keepalive": limits.keep_alive}
+    told = numbers(page)
+    named = {name for name in told if name in settings}
+    assert {name: told[name] for name in named} == {name: settings[name] for name in named}
+    assert {name: told[name] for name in set(told) - named} == expected
+
+
+def test_the_sizes_of_a_head_are_computed() -> None:
+    """By default, and for the settings that the page proposes."""
+    text = read("limits.md")
+    assert text.count(f"{Limits().head_size} bytes") == 2
+    proposed = {name: int(number) for name, number in re.findall(r"`(\w+) = (\d+)`", text)}
+    assert set(proposed) == {"limit_request_fields", "limit_request_field_size"}
+    limits = Limits(
+        request_fields=proposed["limit_request_fields"],
+        request_field_size=proposed["limit_request_field_size"],
+    )
+    assert f"make it {limits.head_size} bytes" in text
+    unlimited = Limits(request_line=0, request_fields=1, request_field_size=0)
+    sizes = re.search(r"takes (\d+) bytes for the line and (\d+) for each field", text)
+    assert sizes is not None
+    assert unlimited.head_size == int(sizes[1]) + int(sizes[2]) + 2 + 4
+
+
+def test_enough_for_the_clocks_of_a_window_is_computed() -> None:
+    """asgi_min_data_rate times asgi_body_timeout, or asgi_write_timeout."""
+    limits = Limits()
+    assert limits.body == limits.write
+    enough = f"{limits.min_data_rate} bytes/s times {limits.body:g} s"
+    assert f"{enough}, {limits.min_data_rate * limits.body:g} bytes" in read("timeouts.md")
 
 
 # -- names -----------------------------------------------------------------------------------------

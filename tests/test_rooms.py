@@ -27,7 +27,7 @@ _PURE = {
 }
 _ASYNC = {
     *("asyncio", "contextlib", "contextvars", "errno", "inspect", "io", "logging", "mimetypes"),
-    *("os", "socket", "ssl", "stat", "sys", "time", "traceback", "warnings", "weakref"),
+    *("os", "select", "socket", "ssl", "stat", "sys", "time", "traceback", "warnings", "weakref"),
 }
 _HOUSE = f"{PACKAGE}."
 _STDLIB = set(sys.stdlib_module_names)

@@ -2,8 +2,8 @@
 
 A timer of its own for each connection, set and cancelled with each request, costs about a
 microsecond a request; a sweep over ten thousand connections costs a millisecond a tick. A
-connection has at most one clock running: ``connection.deadline``, in seconds of the loop's
-clock, 0 for none. It is late by at most one tick and never early.
+connection has one ``deadline``, in seconds of the loop's clock, 0 for none: the earliest of its
+clocks. It is late by at most one tick and never early.
 """
 
 from __future__ import annotations
@@ -28,18 +28,25 @@ class Expiring(Protocol):
 
 
 class Deadlines:
-    """Sweeps a collection of ``Expiring`` while it is not empty."""
+    """Sweeps a collection of ``Expiring`` while it is not empty.
 
-    __slots__ = ("_connections", "_loop", "_timer")
+    Attributes:
+        lag: seconds by which the last sweep was late.
+    """
+
+    __slots__ = ("_connections", "_due", "_loop", "_timer", "lag")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connections: Iterable[Expiring]) -> None:
         self._loop = loop
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self.lag = 0.0
 
     def wake(self) -> None:
         """A connection was added; idempotent."""
         if self._timer is None:
+            self._due = self._loop.time() + _TICK
             self._timer = self._loop.call_later(_TICK, self._sweep)
 
     def arm(self, connection: Expiring, seconds: float) -> None:
@@ -49,9 +56,12 @@ class Deadlines:
     def _sweep(self) -> None:
         self._timer = None
         now = self._loop.time()
+        self.lag = max(0.0, now - self._due)
         for connection in list(self._connections):
             if 0.0 < connection.deadline <= now:
                 connection.deadline = 0.0
                 connection.expire()
         if any(True for _ in self._connections):
             self.wake()
+        else:
+            self.lag = 0.0  # nobody measures any more

@@ -7,9 +7,13 @@ one another), so the reasons are kept apart: the socket is read only when there 
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import socket
+import struct
 from enum import IntFlag
 
-__all__ = ["FlowControl", "Pause"]
+__all__ = ["FlowControl", "Pause", "bytes_taken", "client_has_left", "half_close", "has_input"]
 
 
 class Pause(IntFlag):
@@ -35,6 +39,11 @@ class FlowControl:
         self._closed = False
         self._writable: asyncio.Event | None = None
         self.write_paused = False
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the socket is not read."""
+        return bool(self._pauses)
 
     def pause_reading(self, reason: Pause) -> None:
         """Stop reading the socket for ``reason``; idempotent."""
@@ -72,3 +81,59 @@ class FlowControl:
             if self._writable is None:
                 self._writable = asyncio.Event()
             await self._writable.wait()
+
+
+def half_close(transport: asyncio.Transport) -> None:
+    """Say FIN where that can be said apart from closing: not on TLS."""
+    if transport.is_closing() or not transport.can_write_eof():
+        return
+    try:
+        transport.write_eof()
+    except OSError:
+        # ENOTCONN: the peer's reset is here already, and connection_lost() follows.
+        transport.close()
+
+
+# Linux tells of a peer's FIN behind bytes that nobody has read (poll(2)); elsewhere it waits.
+_LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+
+def client_has_left(transport: asyncio.Transport) -> bool:
+    """Whether the peer has closed, or half closed, a connection that is not read."""
+    return _polled(transport, _LEFT)
+
+
+def has_input(transport: asyncio.Transport) -> bool:
+    """Whether bytes of the peer wait in the kernel, which the loop has not had time to read."""
+    return _polled(transport, select.POLLIN)
+
+
+def _polled(transport: asyncio.Transport, events: int) -> bool:
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False  # nothing to look at; connection_lost() tells
+    poll = select.poll()
+    poll.register(sock.fileno(), events)
+    return bool(poll.poll(0))
+
+
+# tcpi_bytes_acked of struct tcp_info, linux/tcp.h, from Linux 4.1 on.
+_ACKED = struct.Struct("@120xQ")
+_HAS_ACKED = os.uname().sysname == "Linux"
+
+
+def bytes_taken(transport: asyncio.Transport, written: int) -> int:
+    """How many bytes the peer has taken, from some point on, of ``written`` to ``transport``.
+
+    Linux tells what was acknowledged. What the transport got rid of is a poor measure: a kernel
+    holds megabytes, and takes the next ones when a third of these is gone. A client that reads
+    20 kB/s would not seem to move for a minute.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and _HAS_ACKED:
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+            return int(_ACKED.unpack(info)[0])
+        except (OSError, ValueError, struct.error):
+            pass  # a unix socket, one that is closed by now, an older kernel
+    return written - transport.get_write_buffer_size()

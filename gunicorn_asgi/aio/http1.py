@@ -12,27 +12,34 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
-from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
+from gunicorn_asgi.aio.clocks import Clock, ClockedProtocol
 from gunicorn_asgi.aio.cycle import HTTPCycle
-from gunicorn_asgi.aio.flow import FlowControl, Pause
-from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.aio.flow import FlowControl, Pause, client_has_left, half_close, has_input
+from gunicorn_asgi.aio.overload import overloaded_app
+from gunicorn_asgi.aio.state import Scope, ServerState
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
+from gunicorn_asgi.protocol.accesslog import AccessRecord
 from gunicorn_asgi.protocol.errors import ProtocolError, RemoteProtocolError
-from gunicorn_asgi.protocol.h1 import Reading, RequestHead, RequestParser, Writing
+from gunicorn_asgi.protocol.h1 import Reading, RequestParser, Writing
+from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.identity import named
 from gunicorn_asgi.protocol.response import error_response
-from gunicorn_asgi.protocol.scope import Peer, http_scope
+from gunicorn_asgi.protocol.scope import Peer
 
 if TYPE_CHECKING:
-    from gunicorn_asgi.aio.server import Listener
+    from gunicorn_asgi.aio.listener import Listener
+    from gunicorn_asgi.protocol.proxy import ProxyHeader
 
-__all__ = ["Clock", "HTTP1Protocol"]
+__all__ = ["HTTP1Protocol"]
 
 # Gathered responses go out at once at this size (bytes): more in one write gains nothing.
 _GATHER = 64 * 1024
 
+
+# Bytes of a refused head that are quoted in the log.
+_QUOTE = 64
 
 # SO_LINGER, on, with 0 seconds: closing sends RST and not FIN (socket(7)).
 _RST = struct.pack("ii", 1, 0)
@@ -46,27 +53,17 @@ def _reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-class Clock(IntEnum):
-    """What a connection's one deadline measures."""
-
-    NONE = 0
-    REQUEST_HEAD = 1
-    KEEP_ALIVE = 2
-    DISCARD = 3
-    LINGER = 4
-
-
-class HTTP1Protocol(asyncio.Protocol):
+class HTTP1Protocol(ClockedProtocol):
     """The asyncio face of a connection; its exchanges are ``HTTPCycle`` objects.
 
     Attributes:
         state: what the worker's connections share.
-        deadline: when the running clock ends, by the loop's time; 0 for none.
+        flow: flow control, both directions.
+        retiring: whether the next response is the last.
     """
 
     __slots__ = (
         "_behind",
-        "_clock",
         "_current",
         "_lingering",
         "_listener",
@@ -74,39 +71,52 @@ class HTTP1Protocol(asyncio.Protocol):
         "_out_size",
         "_parser",
         "_peer",
+        "_proxied",
         "_reading",
         "_refusal",
-        "_transport",
         "_upgrade",
         "_waiting",
-        "deadline",
         "flow",
+        "retiring",
         "state",
     )
 
     flow: FlowControl
-    _transport: asyncio.Transport
     _peer: Peer
 
-    def __init__(self, state: ServerState, listener: Listener) -> None:
+    def __init__(
+        self, state: ServerState, listener: Listener, proxied: ProxyHeader | None = None
+    ) -> None:
+        """``proxied``: what a PROXY header in front of the connection has said."""
+        super().__init__(state.loop, state.limits)
         # Process
         self.state = state
         self._listener = listener
         # Connection
-        self.deadline = 0.0
-        self._clock = Clock.NONE
+        self._proxied = proxied
         self._lingering = False
+        self.retiring = False
         self._out: list[bytes] = []
         self._out_size = 0
-        self._parser = RequestParser(self, state.limits)
-        # Exchanges: the one answered now, the ones behind it, the one whose body comes in now.
+        self._parser = RequestParser(self, state.limits, state.policy.noted)
+        # Exchanges: the one answered now, the one behind it, the one whose body comes in now.
         self._current: HTTPCycle | None = None
-        self._waiting: deque[HTTPCycle] = deque()
+        self._waiting: HTTPCycle | None = None
         self._reading: HTTPCycle | None = None
         # What follows the last exchange: a malformed request, or a WebSocket.
         self._refusal: ProtocolError | None = None
         self._upgrade: RequestHead | None = None
         self._behind = b""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The transport, for what goes past ``write()``."""
+        return self._transport
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was begun on it: it waits for a request, and nobody waits for it."""
+        return not (self._current or self._waiting or self._lingering) and self._parser.idle
 
     # asyncio.Protocol
 
@@ -116,9 +126,9 @@ class HTTP1Protocol(asyncio.Protocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=self.state.limits.write_buffer)
         self.flow = FlowControl(transport)
-        self._peer = self._listener.peer(transport)
+        self._peer = self._listener.peer(transport, self.state.policy, self._proxied)
         self.state.add(self)
-        self._arm(Clock.REQUEST_HEAD, self.state.limits.request_head)
+        self.arm(Clock.FIRST_BYTE)
         if self.state.draining:  # accepted just before
             self.drain(0)
 
@@ -129,20 +139,26 @@ class HTTP1Protocol(asyncio.Protocol):
         try:
             rest = self._parser.feed(data)
         except RemoteProtocolError as exc:
-            # RFC 9112 9.6: what follows the last request is not processed, so not judged either.
-            if self._reading is not None or not self._last_was_read():
-                self._refuse(exc)
+            self._refuse(exc)
             return
         if rest is not None:
             self._upgraded(rest)
-        elif self._clock is Clock.KEEP_ALIVE and not self._parser.idle:
-            self._arm(Clock.REQUEST_HEAD, self.state.limits.request_head)
+        elif self.flow.reading_paused:
+            self.arm(Clock.PAUSED)
+        elif self._reading is not None:
+            if self._clock in (Clock.NONE, Clock.PAUSED):
+                self.arm(Clock.BODY)
+        elif self._clock in (Clock.FIRST_BYTE, Clock.KEEP_ALIVE) and not self._parser.idle:
+            self.arm(Clock.REQUEST_HEAD)
+            if self.state.draining:
+                self.drain(0)
 
     def eof_received(self) -> None:
         """asyncio: the client closed its half, which is taken for leaving; the transport closes."""
         self.flush()
         if self._current is not None:
             self._current.lose()
+        self.arm(Clock.CLOSE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the transport is gone."""
@@ -152,38 +168,44 @@ class HTTP1Protocol(asyncio.Protocol):
         if self._current is not None:
             self._current.lose()
             self._current = None
-        self._waiting.clear()
+        self._waiting = None
         self._parser.close()
         self.state.discard(self)
 
     def pause_writing(self) -> None:
         """asyncio: the client reads more slowly than the application writes."""
         self.flow.pause_writing()
+        self.arm_write()
 
     def resume_writing(self) -> None:
         """asyncio: the client has caught up."""
         self.flow.resume_writing()
+        self.disarm_write()
+        if self._is_held_up() and not (self._lingering or self._transport.is_closing()):
+            self._next()
 
     # RequestSink: what the parser tells us
 
     def on_head(self, head: RequestHead) -> None:
         """A request's head is complete."""
-        if self._lingering or self._last_was_read():
+        if self._lingering:
             return
         head.received = self.state.clock()
         if head.websocket:
             self._upgrade = head
             return
         cycle = self._reading = HTTPCycle(self, head)
-        if self._current is None:
+        if self._current is None and not self.flow.write_paused:
             self._begin(cycle)
         else:
-            self._waiting.append(cycle)
+            self._waiting = cycle
+            self._parser.hold()
             self.flow.pause_reading(Pause.PIPELINE)
 
     def on_body(self, data: bytes) -> None:
         """A piece of a request's body."""
         if self._reading is not None:
+            self.received += len(data)
             self._reading.feed_body(data)
 
     def on_message_complete(self) -> None:
@@ -191,9 +213,12 @@ class HTTP1Protocol(asyncio.Protocol):
         cycle, self._reading = self._reading, None
         if cycle is None:
             return
+        if self._clock is Clock.BODY:
+            self.disarm()
         cycle.end_body()
         if cycle is self._current and cycle.writing is Writing.DONE:
-            self._next(cycle)
+            self._current = None
+            self._next()
 
     # What the current exchange tells us
 
@@ -213,17 +238,26 @@ class HTTP1Protocol(asyncio.Protocol):
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
             self._out_size = 0
+            self.written += len(data)
             self._transport.write(data)
+
+    def ask_for_body(self) -> None:
+        """Send the 100 that the client waits for; from now on it is waited for."""
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._clock is Clock.BODY:
+            self.arm(Clock.BODY)
 
     def response_complete(self, cycle: HTTPCycle) -> None:
         """``cycle`` has sent its last byte: apply the joint rules of protocol/h1.py."""
+        self._answer_due = 0.0
         self.flow.resume_reading(Pause.BODY)
         if not cycle.encoder.keep_alive:
             self._close_after(cycle)
         elif cycle.reading is Reading.DONE:
-            self._next(cycle)
+            self._current = None
+            self._next()
         else:
-            self._arm(Clock.DISCARD, self.state.limits.request_head)
+            self.arm(Clock.DISCARD)
 
     def abort_response(self, cycle: HTTPCycle) -> None:
         """``cycle`` ends in the middle of its response: let the client see that it does."""
@@ -232,7 +266,7 @@ class HTTP1Protocol(asyncio.Protocol):
         if cycle.head.version == "1.0":
             _reset(self._transport)  # a clean end would look like the end of the body
         else:
-            self._transport.close()
+            self._close()
 
     def linger(self) -> None:
         """No more answers: say FIN, then read and discard until the peer does or time is up."""
@@ -243,30 +277,25 @@ class HTTP1Protocol(asyncio.Protocol):
         self.flush()
         if self._transport.is_closing():
             return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        half_close(self._transport)
         self.flow.resume_reading(Pause.BODY)
         self.flow.resume_reading(Pause.PIPELINE)
-        self._arm(Clock.LINGER, self.state.limits.linger)
+        self._answer_due = 0.0
+        self.arm(Clock.LINGER)
 
     # What the server tells us (state.Connection)
 
-    def expire(self) -> None:
-        """The deadline has passed."""
-        clock = self._clock
-        self._clock = Clock.NONE
-        if clock is Clock.REQUEST_HEAD and not self._parser.idle:
-            self._refuse(RemoteProtocolError("request head took too long", 408))
-        elif clock is Clock.DISCARD:
-            self.linger()
-        else:
-            self._transport.close()
-
     def drain(self, code: int) -> None:
         """The worker leaves: an idle connection keeps its deadline, within bounds."""
-        if self._current is None and not self._lingering:
-            limit = self.state.loop.time() + self.state.limits.drain_linger
-            self.deadline = min(self.deadline or limit, limit)
+        if not (self._current or self._waiting or self._lingering):
+            self.shorten(self.state.limits.drain_linger)
+
+    def retire(self) -> None:
+        """Make room for somebody else: close now if idle, else behind the next response."""
+        if self.idle:
+            self._close()
+        else:
+            self.retiring = True
 
     def tell(self) -> None:
         """The drain nears its end."""
@@ -280,59 +309,111 @@ class HTTP1Protocol(asyncio.Protocol):
 
     # Inside
 
-    def _arm(self, clock: Clock, seconds: float) -> None:
-        self._clock = clock
-        self.state.deadlines.arm(self, seconds)
+    def phase_expired(self, clock: Clock) -> None:
+        """clocks: the phase has taken too long."""
+        if clock is Clock.REQUEST_HEAD and not self._parser.idle:
+            self._parser.give_up()
+            self._refuse(RemoteProtocolError("request head took too long", 408))
+        elif clock is Clock.BODY:
+            self._body_stalled()
+        elif clock is Clock.PAUSED:
+            self._look_for_client()
+        elif clock is Clock.DISCARD:
+            self.linger()
+        elif clock is Clock.CLOSE:
+            self.write_stalled()
+        else:
+            self._close()
 
-    def _disarm(self) -> None:
-        self._clock = Clock.NONE
-        self.deadline = 0.0
+    def write_stalled(self) -> None:
+        """clocks: the client does not take what was written."""
+        self.state.refusals.tell("Aborted a response to %s: it is not taken", self._address())
+        self._transport.abort()
 
-    def _last_was_read(self) -> bool:
-        """Whether the client has sent the request that it called its last."""
-        last = self._waiting[-1] if self._waiting else self._current
-        return self._reading is None and last is not None and not last.head.keep_alive
+    def answer_expired(self) -> None:
+        """clocks: asgi_request_timeout."""
+        if self._current is not None:
+            self._current.time_out()
+
+    # Inside
+
+    def _body_stalled(self) -> None:
+        cycle = self._reading
+        if cycle is not None and not cycle.continued:
+            self.arm(Clock.BODY)  # it waits for our 100
+        else:
+            self._refuse(RemoteProtocolError("request body took too long", 408))
+
+    def _look_for_client(self) -> None:
+        """A socket that is not read does not tell that its client has left."""
+        if not self.flow.reading_paused:
+            if self._reading is not None:
+                self.arm(Clock.BODY)
+        elif client_has_left(self._transport):
+            self.eof_received()
+            self._close()
+        else:
+            self.arm(Clock.PAUSED)
+
+    def _close(self) -> None:
+        """Close once everything that was written has been taken, in bounded time."""
+        self.flush()
+        self._transport.close()
+        self.disarm_write()
+        self.arm(Clock.CLOSE)
 
     def _begin(self, cycle: HTTPCycle) -> None:
-        self._disarm()
+        if self._clock is not Clock.PAUSED:
+            self.disarm()
         self._current = cycle
         state = self.state
         state.count_request()
         try:
-            scope = http_scope(cycle.head, self._peer, state.root_path, state.lifespan_state)
+            scope = state.scopes.http(cycle.head, self._peer, state.lifespan_state)
         except RemoteProtocolError as exc:
+            cycle.scope = self._known()
             self._refusal = exc
             self._refuse_cycle(cycle, exc)
             return
-        cycle.begin(scope)
+        if self._limits.request:
+            self.arm_answer()
+        if state.sheds and state.overloaded():
+            cycle.begin(scope, overloaded_app)
+        else:
+            cycle.begin(scope)
 
-    def _next(self, cycle: HTTPCycle) -> None:
-        """``cycle`` is over on both sides and the connection lives on."""
-        self._current = None
-        if self._waiting:
-            following = self._waiting.popleft()
-            if not self._waiting:
-                self.flow.resume_reading(Pause.PIPELINE)
+    def _is_held_up(self) -> bool:
+        """Whether only a client that does not read keeps the next request from its turn."""
+        return self._current is None and (self._waiting is not None or self._upgrade is not None)
+
+    def _next(self) -> None:
+        """Nothing is being answered and the connection lives on: take up what comes next."""
+        if self.flow.write_paused and self._is_held_up():
+            return  # the client takes first what it has asked for; resume_writing() comes back
+        if self._waiting is not None:
+            following, self._waiting = self._waiting, None
             self._begin(following)
+            if kept := self._parser.release():
+                self.data_received(kept)
+            if self._waiting is None and self._upgrade is None:
+                self.flow.resume_reading(Pause.PIPELINE)
         elif self._refusal is not None:
             self._refuse(self._refusal)
         elif self._upgrade is not None:
             self._start_websocket(self._upgrade)
         else:
-            if self._parser.idle:
-                self._arm(Clock.KEEP_ALIVE, self.state.limits.keep_alive)
-            else:  # a part of the next head came in meanwhile
-                self._arm(Clock.REQUEST_HEAD, self.state.limits.request_head)
+            # A part of the next head may have come in meanwhile.
+            self.arm(Clock.KEEP_ALIVE if self._parser.idle else Clock.REQUEST_HEAD)
             if self.state.draining:
                 self.drain(0)
 
     def _close_after(self, cycle: HTTPCycle) -> None:
         """``cycle`` was the last: close, and linger where the peer may still be sending."""
         self._current = None
-        self._waiting.clear()
-        if cycle.reading is Reading.DONE and not cycle.head.keep_alive:
-            self.flush()
-            self._transport.close()
+        self._waiting = None
+        last = cycle.reading is Reading.DONE and not cycle.head.keep_alive
+        if last and not self._parser.surplus and not has_input(self._transport):
+            self._close()
         else:
             self.linger()
 
@@ -344,15 +425,16 @@ class HTTP1Protocol(asyncio.Protocol):
             self._refuse_cycle(broken, error)
             return
         if broken is not None:
-            self._waiting.remove(broken)
+            self._waiting = None
         if self._current is None:
-            self._log_refusal(error)
+            self._log_refusal(error, f"beginning with {self._parser.refused[:_QUOTE]!r}")
             self.write(error_response(error.status_hint, self.state.date_line()))
+            self._record_refusal(error)
             self.linger()
 
     def _refuse_cycle(self, cycle: HTTPCycle, error: ProtocolError) -> None:
         """The current request turned out to be none, after its head was taken for good."""
-        self._log_refusal(error)
+        self._log_refusal(error, f"in {named(cycle.head)}")
         if cycle.writing is Writing.BODY:
             self.abort_response(cycle)
             return
@@ -361,24 +443,42 @@ class HTTP1Protocol(asyncio.Protocol):
         cycle.lose()
         self.linger()
 
-    def _log_refusal(self, error: ProtocolError) -> None:
-        client = self._peer.client
-        address = f"{client[0]}:{client[1]}" if client else "unix socket"
-        # !r: the message may quote the peer, and a log line must stay one line.
-        self.state.log.warning(
-            "Refused a request from %s with %d: %r", address, error.status_hint, str(error)
+    def _log_refusal(self, error: ProtocolError, where: str) -> None:
+        # !r: message and bytes quote the peer, and a log line must stay one line.
+        self.state.refusals.tell(
+            "Refused a request from %s with %d: %r, %s",
+            self._address(),
+            error.status_hint,
+            str(error),
+            where,
         )
+
+    def _address(self) -> str:
+        client = self._peer.client
+        return f"{client[0]}:{client[1]}" if client else "unix socket"
+
+    def _record_refusal(self, error: ProtocolError) -> None:
+        """The access line of a request that has no exchange."""
+        state = self.state
+        if state.on_complete is not None:
+            head = RequestHead.of_refused(self._parser.refused)
+            state.on_complete(AccessRecord(head, self._known(), error.status_hint, [], 0, 0.0))
+
+    def _known(self) -> Scope:
+        """What the access log can be told of a request that has no scope."""
+        return {"client": self._peer.client, "server": self._peer.server}
 
     def _upgraded(self, rest: bytes) -> None:
         self._behind = rest
-        if self._current is None and self._upgrade is not None:
+        if self._current is None and self._upgrade is not None and not self.flow.write_paused:
             self._start_websocket(self._upgrade)
         else:
             self.flow.pause_reading(Pause.PIPELINE)
+            self.arm(Clock.PAUSED)
 
     def _start_websocket(self, head: RequestHead) -> None:
         """Hand the transport over to a WebSocketProtocol; this connection is no more."""
-        self._disarm()
+        self.disarm()
         self.flush()
         self.flow.resume_reading(Pause.PIPELINE)
         self._parser.close()

@@ -9,6 +9,7 @@ import asyncio
 from enum import IntEnum
 from typing import Any
 
+from gunicorn_asgi.aio.messages import no_message
 from gunicorn_asgi.aio.state import ASGIApp, Log, Message
 from gunicorn_asgi.protocol.errors import LocalProtocolError
 from gunicorn_asgi.protocol.machine import Machine
@@ -142,7 +143,11 @@ class Lifespan(Machine[LifespanState, LifespanEvent]):
         return await self._messages.get()
 
     async def _send(self, message: Message) -> None:
-        kind = message.get("type")
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            self._foreign = True
+            raise no_message(message) from None
         early = self.state is LifespanState.STARTING
         if kind in (_LATE if early else _EARLY):
             # The machine's COMPLETE and FAIL would take one for the other.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gunicorn_asgi.aio.state import Message, ServerState
-from gunicorn_asgi.protocol.h1 import RequestHead
-from gunicorn_asgi.protocol.scope import Peer, http_scope
+from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.scope import Peer
 
 __all__ = ["NotReady", "ready_check"]
 
@@ -27,7 +27,7 @@ async def ready_check(state: ServerState, path: str) -> None:
     headers = [(b"host", _HOST), (b"user-agent", b"gunicorn_asgi ready check")]
     head = RequestHead("GET", path.encode(), "1.1", headers, False)
     peer = Peer(("127.0.0.1", 0), None, False)
-    scope = http_scope(head, peer, state.root_path, state.lifespan_state)
+    scope = state.scopes.http(head, peer, state.lifespan_state)
     status = 0
     body_sent = asyncio.Event()
     asked = False

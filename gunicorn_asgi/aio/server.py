@@ -12,52 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
-import ssl
 
-from gunicorn_asgi.aio.http1 import HTTP1Protocol
+from gunicorn_asgi.aio.fairness import Fairness
+from gunicorn_asgi.aio.listener import Listener
+from gunicorn_asgi.aio.opening import open_connection
 from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
 from gunicorn_asgi.protocol.limits import DrainSchedule
-from gunicorn_asgi.protocol.scope import Peer
 
-__all__ = ["Listener", "Server"]
+__all__ = ["Server"]
 
 # accept(2): the connection was gone before we took it, or a neighbour was faster.
 _NO_CONNECTION = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ECONNABORTED})
-
-
-class Listener:
-    """One inherited listening socket.
-
-    Attributes:
-        sock: the socket; it stays the caller's, its backlog is never touched.
-        tls: the context for its connections, None for plain ones.
-    """
-
-    __slots__ = ("_path", "sock", "tls")
-
-    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        self.sock = sock
-        self.tls = tls
-        self._path: str | None = None
-        if sock.family == socket.AF_UNIX:
-            name = sock.getsockname()
-            # An abstract socket's name comes as bytes, with a leading NUL.
-            self._path = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-
-    def peer(self, transport: asyncio.BaseTransport) -> Peer:
-        """Both ends of a connection that was accepted here."""
-        tls = self.tls is not None
-        if self._path is not None:
-            return Peer(None, (self._path, None), tls)
-        client = transport.get_extra_info("peername")
-        server = transport.get_extra_info("sockname")
-        return Peer(
-            (client[0], client[1]) if client else None,
-            (server[0], server[1]) if server else None,
-            tls,
-        )
 
 
 class Server:
@@ -67,7 +33,9 @@ class Server:
         self._state = state
         self._listeners = listeners
         self._closing: list[asyncio.TimerHandle] = []
-        self._opening: set[asyncio.Task[None]] = set()
+        # Who is not a connection yet, and since when.
+        self._opening: dict[asyncio.Task[None], float] = {}
+        self._fairness = Fairness(state, listeners, self._opening)
         self._suspended = True
         self._accepting = False
         self._resume_timer: asyncio.TimerHandle | None = None
@@ -82,6 +50,7 @@ class Server:
         """Accept no more; idempotent. What was accepted is served."""
         self._suspended = True
         self._state.on_below_cap = None
+        self._fairness.stop()
         if self._resume_timer is not None:
             self._resume_timer.cancel()
         self._pause()
@@ -97,8 +66,9 @@ class Server:
     def drain(self, code: int, spread: float) -> None:
         """Let every connection end after what it has begun.
 
-        WebSockets close with ``code``, one after another over ``spread`` seconds: clients that
-        come back at once must not all come back at the same moment.
+        Whoever is not open yet has ``drain_linger`` seconds for its PROXY header and its TLS
+        handshake. WebSockets close with ``code``, one after another over ``spread`` seconds:
+        clients that come back at once must not all come back at the same moment.
         """
         state = self._state
         state.begin_drain()
@@ -112,6 +82,11 @@ class Server:
         for index, websocket in enumerate(websockets):
             delay = spread * index / len(websockets)
             self._closing.append(state.loop.call_later(delay, websocket.drain, code))
+        if self._opening:
+            give_up = state.loop.call_later(
+                state.limits.drain_linger, self._give_up, list(self._opening)
+            )
+            self._closing.append(give_up)
 
     def take_waiting(self) -> None:
         """Accept who is in the backlog, up to the cap, before the listeners are closed."""
@@ -148,10 +123,15 @@ class Server:
             len(state.connections) + len(self._opening),
             len(state.tasks),
         )
-        for task in list(self._opening):
-            task.cancel()
+        self._give_up(list(self._opening))
         for connection in list(state.connections):
             connection.abort()
+
+    @staticmethod
+    def _give_up(opening: list[asyncio.Task[None]]) -> None:
+        """Close who is no connection yet; those that meanwhile are stay."""
+        for task in opening:
+            task.cancel()
 
     def _tell(self) -> None:
         """Send ``http.disconnect`` to the applications that still run."""
@@ -176,6 +156,7 @@ class Server:
 
     def _resume(self) -> None:
         self._resume_timer = None
+        self._fairness.stop()
         if self._suspended or self._accepting:
             return
         self._accepting = True
@@ -191,14 +172,15 @@ class Server:
 
     def _accept(self, listener: Listener) -> bool:
         try:
-            sock, _ = listener.sock.accept()
+            sock, address = listener.sock.accept()
         except OSError as exc:
             if exc.errno not in _NO_CONNECTION:
                 self._exhausted(exc)
             return False
         sock.setblocking(False)
-        task = self._state.loop.create_task(self._open(sock, listener))
-        self._opening.add(task)
+        loop = self._state.loop
+        task = loop.create_task(open_connection(self._state, listener, sock, address))
+        self._opening[task] = loop.time()
         task.add_done_callback(self._opened)
         if self._full():
             self._reached_cap(self._state.limits.connections)
@@ -208,19 +190,8 @@ class Server:
         cap = self._state.limits.connections
         return 0 < cap <= len(self._opening) + len(self._state.connections)
 
-    async def _open(self, sock: socket.socket, listener: Listener) -> None:
-        state = self._state
-        try:
-            await state.loop.connect_accepted_socket(
-                lambda: HTTP1Protocol(state, listener), sock, ssl=listener.tls
-            )
-        except (OSError, asyncio.CancelledError) as exc:
-            # ssl.SSLError is an OSError: a peer that does not speak TLS, or left in between.
-            sock.close()
-            state.log.debug("A connection could not be opened: %r", exc)
-
     def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
+        self._opening.pop(task, None)
         # Either it has failed, or it was counted twice, as opening and as open, until now.
         if self._state.on_below_cap is not None:
             self._state.on_below_cap()
@@ -229,6 +200,8 @@ class Server:
         """worker_connections: the backlog holds the next ones, or another worker takes them."""
         self._pause()
         self._state.on_below_cap = self._below_cap
+        if not self._suspended:
+            self._fairness.start()
         if not self._told_cap:
             self._told_cap = True
             self._state.log.warning("worker_connections (%d) reached: not accepting", cap)

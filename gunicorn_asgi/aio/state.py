@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gunicorn_asgi.aio.deadlines import Deadlines
+from gunicorn_asgi.aio.overload import RateLimitedLog
 from gunicorn_asgi.protocol.accesslog import AccessRecord
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.headers import DateField
+from gunicorn_asgi.protocol.identity import RequestIds
 from gunicorn_asgi.protocol.limits import Limits
+from gunicorn_asgi.protocol.proxy import ProxyPolicy
+from gunicorn_asgi.protocol.scope import Scopes
 
-__all__ = ["ASGIApp", "Connection", "Log", "Message", "Scope", "ServerState"]
+__all__ = ["ASGIApp", "Connection", "Log", "Message", "Policy", "Scope", "ServerState"]
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -62,11 +69,48 @@ class Connection(Protocol):
         """Close at once, whatever is lost."""
 
 
+@dataclass(frozen=True)
+class Policy:
+    """What a worker believes of its peers, and what it offers its application.
+
+    Attributes:
+        forwarded: whose forwarded fields count, and which.
+        proxy: whose PROXY headers count.
+        root_path: the setting.
+        sendfile: whether files go out by sendfile(2); Gunicorn's ``sendfile``.
+        request_id_response: field name for the request's id in responses, b"" for none.
+    """
+
+    forwarded: ForwardedPolicy = field(default_factory=ForwardedPolicy)
+    proxy: ProxyPolicy = field(default_factory=ProxyPolicy)
+    root_path: str = ""
+    sendfile: bool = True
+    request_id_response: bytes = b""
+
+
+# What every HTTP scope offers (ASGI: extensions).
+_EXTENSIONS = (
+    "http.response.early_hint",
+    "http.response.pathsend",
+    "http.response.trailers",
+    "http.response.zerocopysend",
+)
+
+
+_DEFAULT_POLICY = Policy()
+
+
 class ServerState:
     """Shared by the server and its connections. One for each worker.
 
     Attributes:
-        app, log, limits, root_path: as handed in.
+        app, log, limits: as handed in.
+        policy: whose forwarded fields count; proxy: whose PROXY headers.
+        sendfile, request_id_response: as in ``Policy``.
+        scopes: makes the scopes.
+        refusals: for lines that clients can cause as often as they like.
+        sheds: whether ``overloaded()`` has to be asked.
+        websocket_tasks: how many of ``tasks`` are WebSockets' applications.
         lifespan_state: what the lifespan left in ``scope["state"]``; None without lifespan.
         on_request: called with each request before the application; None costs nothing.
         on_complete: called with each finished exchange; None costs nothing.
@@ -102,17 +146,31 @@ class ServerState:
         "on_below_cap",
         "on_complete",
         "on_request",
-        "root_path",
+        "policy",
+        "proxy",
+        "refusals",
+        "request_id_response",
+        "scopes",
+        "sendfile",
+        "sheds",
         "tasks",
         "told",
+        "websocket_tasks",
     )
 
-    def __init__(self, app: ASGIApp, log: Log, limits: Limits, root_path: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, log: Log, limits: Limits, policy: Policy = _DEFAULT_POLICY
+    ) -> None:
         # Process
         self.app = app
         self.log = log
         self.limits = limits
-        self.root_path = root_path
+        self.policy = policy.forwarded
+        self.proxy = policy.proxy
+        self.sendfile = policy.sendfile
+        self.request_id_response = policy.request_id_response
+        ids = RequestIds(os.urandom(8).hex()) if policy.forwarded.request_id_field else None
+        self.scopes = Scopes(policy.forwarded, policy.root_path, _EXTENSIONS, ids)
         self.lifespan_state: dict[str, Any] | None = None
         self.on_request: Callable[[RequestHead, Scope], None] | None = None
         self.on_complete: Callable[[AccessRecord], None] | None = None
@@ -120,6 +178,8 @@ class ServerState:
         self.loop = asyncio.get_running_loop()
         self.date = DateField()
         self.clock = time.perf_counter
+        self.refusals = RateLimitedLog(log, self.loop.time)
+        self.sheds = bool(limits.shed_requests or limits.shed_lag)
         self._base_context = contextvars.copy_context()
         # Connections
         self.connections: set[Connection] = set()
@@ -128,6 +188,7 @@ class ServerState:
         self._dirty: list[Connection] = []
         # Requests
         self.tasks: set[asyncio.Task[None]] = set()
+        self.websocket_tasks = 0
         self.keep_alive = limits.keep_alive > 0
         self.draining = False
         self.drain_code = 0
@@ -167,6 +228,21 @@ class ServerState:
         self.tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
+
+    def overloaded(self) -> bool:
+        """Whether the next request is to be shed; only worth asking if ``sheds``."""
+        limits = self.limits
+        in_flight = len(self.tasks) - self.websocket_tasks
+        if asyncio.current_task() in self.tasks:
+            in_flight -= 1  # it has just sent its last, and is followed by a pipelined request
+        if not (
+            0 < limits.shed_requests <= in_flight or 0.0 < limits.shed_lag <= self.deadlines.lag
+        ):
+            return False
+        self.refusals.tell(
+            "Overloaded: %d requests in flight, %.3f s of lag", in_flight, self.deadlines.lag
+        )
+        return True
 
     def begin_drain(self) -> None:
         """From now on every answer is the last on its connection; idempotent."""

@@ -6,18 +6,26 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from gunicorn_asgi.aio.cycle import APP_ERRORS, as_bytes, caused_by_disconnect, header_pairs
 from gunicorn_asgi.aio.flow import FlowControl, Pause
-from gunicorn_asgi.aio.state import Message, ServerState
+from gunicorn_asgi.aio.messages import (
+    APP_ERRORS,
+    as_bytes,
+    caused_by_disconnect,
+    header_pairs,
+    no_message,
+)
+from gunicorn_asgi.aio.overload import overloaded_app
+from gunicorn_asgi.aio.state import ASGIApp, Message, ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord
 from gunicorn_asgi.protocol.errors import (
     ClientDisconnected,
     LocalProtocolError,
     RemoteProtocolError,
 )
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.identity import named
 from gunicorn_asgi.protocol.response import ResponseEncoder, error_response
-from gunicorn_asgi.protocol.scope import Peer, websocket_scope
+from gunicorn_asgi.protocol.scope import Peer
 from gunicorn_asgi.protocol.websocket import (
     WebSocketConnection,
     WebSocketEvent,
@@ -83,7 +91,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self.deadline = 0.0
         # Application
         self._head = head
-        self._scope: dict[str, Any] = {}
+        # What is known of it before it has a scope, for the access log.
+        self._scope: dict[str, Any] = {"client": peer.client, "server": peer.server}
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Event | None = None
         self._incoming: deque[Message] = deque()
@@ -103,20 +112,24 @@ class WebSocketProtocol(asyncio.Protocol):
         state.count_request()
         try:
             subprotocols = self._ws.handshake()
-            self._scope = websocket_scope(
-                self._head,
-                self._peer,
-                subprotocols,
-                state.root_path,
-                state.lifespan_state,
+            self._scope = state.scopes.websocket(
+                self._head, self._peer, subprotocols, state.lifespan_state
             )
         except RemoteProtocolError as exc:
-            state.log.warning("Refused a WebSocket handshake with %d: %r", exc.status_hint, exc)
+            state.refusals.tell(
+                "Refused a WebSocket handshake with %d: %r, in %s",
+                exc.status_hint,
+                exc,
+                named(self._head),
+            )
             self._refuse(exc.status_hint)
             return
         self._early = rest
         self._incoming.append({"type": "websocket.connect"})
-        self._task = state.start_task(self._run())
+        shed = state.sheds and state.overloaded()
+        self._task = state.start_task(self._run(overloaded_app if shed else state.app))
+        state.websocket_tasks += 1
+        self._task.add_done_callback(self._task_done)
 
     # asyncio.Protocol
 
@@ -143,7 +156,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wake_up()
 
     def eof_received(self) -> None:
-        """asyncio: the peer closed its half; the transport closes."""
+        """asyncio: the peer closed its half; the transport closes, once all is taken."""
+        self._bound_close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the transport is gone."""
@@ -169,7 +183,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Nothing is gathered here."""
 
     def expire(self) -> None:
-        """The peer did not answer our Close frame in time."""
+        """The peer did not answer our Close frame, or take what was written, in time."""
         self._transport.abort()
 
     def drain(self, code: int) -> None:
@@ -215,7 +229,10 @@ class WebSocketProtocol(asyncio.Protocol):
             ClientDisconnected: the connection is closed (WebSocket message format 2.4).
             LocalProtocolError: the message, or its place in the order, is wrong.
         """
-        kind = message.get("type")
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise no_message(message) from None
         if self._ws.state in (WebSocketState.CLOSING, WebSocketState.CLOSED):
             raise ClientDisconnected(f"the WebSocket is closed: {kind}")
         if kind == "websocket.send":
@@ -234,6 +251,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _accept(self, message: Message) -> None:
         headers = header_pairs(message) if message.get("headers") else []
+        field, request_id = self.state.request_id_response, self._head.request_id
+        if field and request_id and not any(name.lower() == field for name, _ in headers):
+            headers.append((field, request_id.encode("ascii")))
         self._transport.write(self._ws.accept(message.get("subprotocol"), headers))
         self._status = 101
         self._headers = headers
@@ -246,7 +266,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _send_message(self, message: Message) -> None:
         data, text = message.get("bytes"), message.get("text")
-        if isinstance(data, bytes):
+        if text is None and isinstance(data, bytes):
             frame = self._ws.message(data)
         elif data is None and isinstance(text, str):
             frame = self._ws.message(text)
@@ -280,9 +300,7 @@ class WebSocketProtocol(asyncio.Protocol):
         head = b""
         if not self._begun:
             head = encoder.head(self.state.date_line(), None if more else len(body), False)
-        data = head + encoder.body(body)
-        if not more:
-            data += encoder.end()
+        data = head + encoder.body(body, not more)
         self._begun = True
         self._sent += len(body)
         self._transport.write(data)
@@ -292,12 +310,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # The application's task
 
-    async def _run(self) -> None:
+    async def _run(self, app: ASGIApp) -> None:
         state = self.state
         try:
             if state.on_request is not None:
                 state.on_request(self._head, self._scope)
-            await state.app(self._scope, self.receive, self.send)
+            await app(self._scope, self.receive, self.send)
         except APP_ERRORS as exc:
             if not state.loop.is_running():
                 return  # the loop is gone and this coroutine is being closed
@@ -306,14 +324,18 @@ class WebSocketProtocol(asyncio.Protocol):
             ):
                 return
             if isinstance(exc, asyncio.CancelledError) and state.draining:
-                state.log.warning("Cancelled at the end of the drain: a WebSocket application")
+                state.log.warning("Cancelled at the end of the drain: %s", named(self._head))
                 self._over(1011, 503)
                 return
             if not caused_by_disconnect(exc):
-                state.log.error("The WebSocket application raised", exc_info=exc)
+                name = named(self._head)
+                state.log.error("The WebSocket application raised: %s", name, exc_info=exc)
             self._over(1011, 500)
         else:
             self._over(1000, 500)
+
+    def _task_done(self, _: asyncio.Task[None]) -> None:
+        self.state.websocket_tasks -= 1
 
     def _over(self, code: int, status: int) -> None:
         """The application is over."""
@@ -338,7 +360,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _await_close(self) -> None:
         self._incoming.clear()
         self._flow.resume_reading(Pause.BODY)
-        self.state.deadlines.arm(self, self.state.limits.websocket_close)
+        self._bound_close()
 
     def _refuse(self, status: int) -> None:
         """Answer the handshake with an HTTP error of our own."""
@@ -351,8 +373,12 @@ class WebSocketProtocol(asyncio.Protocol):
     def _shut(self) -> None:
         """Both halves are closed: RFC 6455 7.1.1, the server closes the connection first."""
         self._transport.close()
+        self._bound_close()
         self._record()
         self._wake_up()
+
+    def _bound_close(self) -> None:
+        self.state.deadlines.arm(self, self.state.limits.websocket_close)
 
     def _wake_up(self) -> None:
         if self._wake is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.response import reason_phrase
 
 __all__ = ["AccessRecord", "RequestView", "ResponseView", "environ_of"]
@@ -108,6 +108,8 @@ def environ_of(head: RequestHead, scope: dict[str, Any]) -> dict[str, Any]:
         environ["REMOTE_PORT"] = str(client[1])
     if server[1] is not None:
         environ["SERVER_PORT"] = str(server[1])
+    if head.request_id:
+        environ["REQUEST_ID"] = head.request_id  # an X-Request-ID that came in is HTTP_X_...
     for name, value in _text(head.headers):
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):

@@ -2,11 +2,11 @@
 
 Theory of operation
 -------------------
-llhttp reads ahead: one ``feed()`` may hold several pipelined requests, and all of them are
-parsed before the first is answered. So there is no single state of a connection; each
-request has an ``Exchange`` with two machines, Reading and Writing (hyper's split), and the
-connection keeps the exchanges in a queue. Keep-alive is a third machine that only goes from
-True to False; it lives with the connection.
+One ``feed()`` may hold several pipelined requests, and the next one is parsed before the first is
+answered. So there is no single state of a connection; each request has an ``Exchange`` with two
+machines, Reading and Writing (hyper's split). What is behind the next one stays bytes until its
+turn (``hold()``): parsed, a request of 26 bytes takes a kilobyte. Keep-alive is a third machine
+that only goes from True to False; it lives with the connection.
 
 The joint rules, the only ones, are applied where the connection looks at its oldest exchange:
 
@@ -15,24 +15,37 @@ The joint rules, the only ones, are applied where the connection looks at its ol
 - BODY x DONE: the rest of the body is discarded up to ``Limits.discard_body``, else close;
 - CLOSED: the application gets ``http.disconnect``.
 
-What llhttp cannot do, and how it is done here
-----------------------------------------------
-A request with ``Connection: upgrade`` makes llhttp stop in front of the body and declare the
-rest of the stream foreign. For WebSocket that is what we want. Any other upgrade (h2c) has to
-be ignored (RFC 9110 section 7.8: "A server MAY ignore a received Upgrade header field"), body
-and all: the head is then fed once more to a fresh parser without its Upgrade field. The head
-of the first pass is kept and delivered, the second pass only supplies the framing.
+What llhttp does, and what is done here
+---------------------------------------
+llhttp gets complete heads, and nothing else. A head is collected here until its blank line has
+come in; while it has not, its size, lines and characters are checked as they come, so that a
+malformed or an endless one is refused at once and holds a bounded buffer. That also makes the
+answer independent of where the network has cut the bytes. What llhttp lets pass is refused by
+``protocol/head.py``; bodies are framed by ``protocol/body.py``.
+
+So an Upgrade other than to WebSocket needs no care (RFC 9110 section 7.8: "A server MAY ignore a
+received Upgrade header field"): llhttp stops behind the head, where it would stop anyway.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Set
 from enum import IntEnum
 from typing import Protocol
 
 import httptools
 
+from gunicorn_asgi.protocol.body import Body, ChunkedBody, SizedBody
 from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolError
-from gunicorn_asgi.protocol.headers import tokens
+from gunicorn_asgi.protocol.head import (
+    NOTED,
+    PLAIN,
+    Framing,
+    RequestHead,
+    bad_request_line,
+    check_fields,
+)
 from gunicorn_asgi.protocol.limits import Limits
 
 __all__ = [
@@ -41,7 +54,6 @@ __all__ = [
     "Exchange",
     "ExchangeEvent",
     "Reading",
-    "RequestHead",
     "RequestParser",
     "RequestSink",
     "Writing",
@@ -136,49 +148,6 @@ class Exchange:
             ) from None
 
 
-class RequestHead:
-    """The request line and the fields of one request, as they came in.
-
-    Attributes:
-        method: as received, which llhttp ensures to be upper case.
-        target: the request target as received.
-        version: "1.0" or "1.1".
-        headers: pairs of lower-cased name and value, in order, duplicates kept.
-        keep_alive: whether the client lets the connection live on (RFC 9112 section 9.3).
-        expect_continue: whether it waits for a 100 (RFC 9110 section 10.1.1).
-        websocket: whether it asks for an upgrade to WebSocket.
-        received: when the head was complete, by the clock of whoever feeds the parser.
-    """
-
-    __slots__ = (
-        "expect_continue",
-        "headers",
-        "keep_alive",
-        "method",
-        "received",
-        "target",
-        "version",
-        "websocket",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        version: str,
-        headers: list[tuple[bytes, bytes]],
-        keep_alive: bool,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.expect_continue = False
-        self.websocket = False
-        self.received = 0.0
-
-
 class RequestSink(Protocol):
     """Who is told what the parser found."""
 
@@ -192,49 +161,84 @@ class RequestSink(Protocol):
         """The request is complete."""
 
 
-# Fields that mean something to the server itself; everything else is only passed on.
-_NOTED = frozenset({b"host", b"expect", b"transfer-encoding", b"upgrade"})
+# What a head that is not complete may not hold: controls, a bare LF, a bare CR.
+_WRONG = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+
+# Behind these llhttp may take the connection for closed where we do not: it confuses the two.
+_CONNECTION = (b"connection", b"proxy-connection")
+
+# How a request line ends; llhttp takes HTTP/2.0, RTSP/1.0 and several spaces as well.
+_VERSIONS = (b" HTTP/1.1\r", b" HTTP/1.0\r")
+
+# Where a request line begins: RFC 9110 5.6.2, tchar.
+_METHOD_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+
+# RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
+_MAX_BLANK = 16
 
 
 class RequestParser:
-    """Bytes in, calls to a ``RequestSink`` out. One for each connection."""
+    """Bytes in, calls to a ``RequestSink`` out. One for each connection.
+
+    Attributes:
+        surplus: whether bytes came in behind the last request of the connection.
+        refused: what came in of the head that ``feed()`` refused, or that was given up.
+    """
 
     __slots__ = (
-        "_head_seen",
-        "_head_size",
+        "_blank",
+        "_body",
         "_headers",
         "_held",
-        "_in_head",
+        "_holding",
+        "_keep_alive",
+        "_kept",
         "_limits",
-        "_max_head",
+        "_line",
+        "_lines",
         "_noted",
         "_parser",
+        "_parser_is_done",
         "_sink",
+        "_spent",
         "_target",
-        "_upgrading",
-        "on_body",
+        "_to_note",
+        "refused",
+        "surplus",
     )
 
-    def __init__(self, sink: RequestSink, limits: Limits) -> None:
+    def __init__(self, sink: RequestSink, limits: Limits, noted: Set[bytes] = frozenset()) -> None:
+        """``noted``: lower-cased names of further fields to put into ``RequestHead.noted``."""
         self._sink = sink
         self._limits = limits
-        self._max_head = limits.head_size
-        self._held: RequestHead | None = None
-        self._upgrading = False
-        self._head_size = 0
-        self._head_seen = False
-        self._begin()
-        # httptools looks the callbacks up once, here; on_body goes straight to the sink.
-        self.on_body = sink.on_body
+        self._to_note = NOTED | noted
+        # Connection
+        self._spent = False
         self._parser = httptools.HttpRequestParser(self)
+        self._parser_is_done = False
+        self._holding = False
+        self._kept = b""  # what came in meanwhile
+        # Head
+        self._held = bytearray()
+        self._line = 0  # where the line begins that is not complete
+        self._lines = 0
+        self._blank = 0
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._noted: list[tuple[bytes, bytes]] = []
+        self._keep_alive = False
+        self.refused = b""
+        self.surplus = False
+        # Body
+        self._body: Body | None = None
 
     @property
     def idle(self) -> bool:
         """Whether no byte of a next request has come in."""
-        return self._in_head and not self._target and self._head_size == 0
+        return self._body is None and not self._held and not self._kept
 
     def feed(self, data: bytes) -> bytes | None:
-        """Parse ``data``.
+        """Parse ``data``; what follows the last request of the connection is ignored.
 
         Returns:
             The bytes behind a WebSocket handshake, after which the parser is spent; else None.
@@ -242,144 +246,241 @@ class RequestParser:
         Raises:
             RemoteProtocolError: the request is malformed or too large.
         """
-        self._head_seen = False
-        while True:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as exc:
-                rest = data[exc.args[0] :]
-                if self._held is None:
-                    return rest
-                data = self._without_upgrade(self._held) + rest
-                self._begin()
-                self._parser = httptools.HttpRequestParser(self)
-                continue
-            except httptools.HttpParserCallbackError as exc:
-                # What the callback raised; without it, this parser has failed before.
-                raise exc.__context__ or RemoteProtocolError(str(exc)) from None
-            except httptools.HttpParserError as exc:
-                raise RemoteProtocolError(str(exc) or type(exc).__name__) from None
-            break
-        if self._in_head:
-            self._count_head(len(data))
+        try:
+            while data and not self._spent:
+                body = self._body
+                if body is not None:
+                    data = body.feed(data)
+                    if body.complete:
+                        self._complete()
+                    continue
+                if self._holding:
+                    self._kept += data
+                    break
+                end = -1
+                if not self._held and data[0] > 32:
+                    end = data.find(b"\r\n\r\n")
+                if end < 0:
+                    data, end = self._collect(data)
+                    if end < 0:
+                        break
+                end += 4
+                if self._read_head(data, end):
+                    return data[end:]
+                data = data[end:] if end < len(data) else b""
+            self.surplus = self.surplus or (self._spent and bool(data))
+        except RemoteProtocolError:
+            self._spent = True
+            raise
         return None
+
+    def hold(self) -> None:
+        """Take no further head: what comes in behind this request is kept as it is."""
+        self._holding = True
+
+    def release(self) -> bytes:
+        """Take heads again; returns what was kept, to be fed once more."""
+        self._holding = False
+        kept, self._kept = self._kept, b""
+        return kept
+
+    def give_up(self) -> None:
+        """The time for a head is over: what is there of it is refused."""
+        self._spent = True
+        self.refused = bytes(self._held)
 
     def close(self) -> None:
         """Break the reference cycles with httptools and the sink; nothing is fed any more."""
-        del self._parser, self._sink, self.on_body
+        self._spent = True
+        self._body = None
+        self._kept = b""
+        del self._parser, self._sink
+
+    # httptools
 
     def on_url(self, url: bytes) -> None:
         """httptools: a piece of the request target."""
         self._target += url
-        # The whole line counts, as with Gunicorn: " HTTP/1.1" and a space are 10 more.
-        line = len(self._parser.get_method()) + len(self._target) + 10
-        if 0 < self._limits.request_line < line:
-            raise RemoteProtocolError("request line is too long", 414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a complete field, of the head or of the trailers."""
-        if not self._in_head:
-            return  # RFC 9112 7.1.2: trailers are not merged into the header section
+        """httptools: a complete field."""
         name = name.lower()
         value = value.rstrip(b" \t")  # RFC 9110 5.5: no part of it; llhttp strips the front only
-        headers = self._headers
-        headers.append((name, value))
-        if len(headers) > self._limits.request_fields:
+        field = (name, value)
+        self._headers.append(field)
+        if name in self._to_note:
+            self._noted.append(field)
+
+    # A head that is not complete
+
+    def _collect(self, data: bytes) -> tuple[bytes, int]:
+        """Hold ``data`` until a head is complete.
+
+        Returns:
+            All that was held and where the head's last line ends, -1 if it is not complete.
+        """
+        held = self._held
+        start = len(held)
+        held += data
+        if not self._lines:
+            start = self._skip_blank(start)
+        end = held.find(b"\r\n\r\n", max(0, start - 3))
+        try:
+            if end < 0:
+                self._check_held(max(0, start - 1))
+                return b"", -1
+            self._check_start()
+        except RemoteProtocolError:
+            self.refused = bytes(held)
+            raise
+        complete = bytes(held)
+        self._forget()
+        return complete, end
+
+    def _forget(self) -> None:
+        self._held = bytearray()
+        self._line = self._lines = self._blank = 0
+
+    def _skip_blank(self, start: int) -> int:
+        """Drop the blank lines in front of a request line; returns where to search on."""
+        held = self._held
+        blank = 0
+        while held.startswith(b"\r\n", blank):
+            blank += 2
+        if blank:
+            del held[:blank]
+            self._blank += blank
+            start = max(0, start - blank)
+        if self._blank > _MAX_BLANK:
+            raise RemoteProtocolError("blank lines in front of a request")
+        return start
+
+    def _check_held(self, start: int) -> None:
+        """Refuse what no further byte can mend; ``start``: from where it was not looked at."""
+        held, limits = self._held, self._limits
+        if held and held != b"\r":
+            self._check_start()
+        if _WRONG.search(held, start):
+            raise RemoteProtocolError("control character, bare CR or bare LF in the head")
+        while (end := held.find(b"\r\n", max(self._line, start))) >= 0:
+            self._check_line(end - self._line)
+            if not self._lines and (
+                held.count(b" ", 0, end) != 2 or not held.startswith(_VERSIONS, end - 9)
+            ):
+                raise bad_request_line(bytes(held[:end]))
+            self._lines += 1
+            self._line = start = end + 2
+        self._check_line(len(held) - self._line - held.endswith(b"\r"))
+        if self._lines - 1 > limits.request_fields:
             raise RemoteProtocolError("too many header fields", 431)
-        if 0 < self._limits.request_field_size < len(name) + len(value) + 2:
-            raise RemoteProtocolError("header field is too long", 431)
-        if name in _NOTED:
-            self._noted.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """httptools: the head is complete."""
-        self._in_head = False
-        self._head_seen = True
-        self._head_size = 0
-        if self._held is not None:
-            self._sink.on_head(self._held)
-            self._held = None
-            return
-        parser = self._parser
-        head = RequestHead(
-            parser.get_method().decode("ascii"),
-            self._target,
-            parser.get_http_version(),
-            self._headers,
-            parser.should_keep_alive(),
-        )
-        self._check(head)
-        if parser.should_upgrade():
-            self._upgrading = True
-            if not head.websocket:
-                self._held = head
-                return
-        self._sink.on_head(head)
-
-    def on_message_complete(self) -> None:
-        """httptools: the message is complete; a refused or an accepted upgrade is not."""
-        if self._upgrading:
-            self._upgrading = False
-            return
-        self._begin()
-        self._head_seen = True  # what comes behind it in this feed is not told apart from it
-        self._sink.on_message_complete()
-
-    def _begin(self) -> None:
-        self._in_head = True
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._noted: list[tuple[bytes, bytes]] = []
-
-    def _count_head(self, fed: int) -> None:
-        """Bound a head that does not end; llhttp itself buffers without limit."""
-        if self._head_seen:
-            return  # these bytes belonged, for the most part, to a request before
-        self._head_size += fed
-        if 0 < self._max_head < self._head_size:
+        if len(held) > limits.head_size:
             raise RemoteProtocolError("request head is too large", 431)
 
-    def _check(self, head: RequestHead) -> None:
-        """Refuse what llhttp accepts and a server must not (RFC 9112 sections 2.3, 3.2, 6.1)."""
-        if head.version not in ("1.1", "1.0"):
-            raise RemoteProtocolError(f"HTTP version {head.version} is not supported", 505)
-        if head.method == "CONNECT":
+    def _check_start(self) -> None:
+        """llhttp skips a bare CR or LF here; what begins with neither may be TLS, or anything."""
+        if not _METHOD_START.match(self._held):
+            raise RemoteProtocolError("malformed request line")
+
+    def _check_line(self, size: int) -> None:
+        """``size`` bytes of a line are there, without its end."""
+        limits = self._limits
+        if not self._lines:
+            if 0 < limits.request_line < size:
+                raise RemoteProtocolError("request line is too long", 414)
+        elif 0 < limits.request_field_size < size + 2:
+            raise RemoteProtocolError("header field is too long", 431)
+
+    # A complete head
+
+    def _read_head(self, data: bytes, end: int) -> bool:
+        """Parse the head in ``data[:end]``, and tell the sink; whether it is a WebSocket's."""
+        try:
+            head = self._parse(data, end)
+            framing = check_fields(head)
+            if framing is not PLAIN:
+                self._begin_body(head, framing)
+        except RemoteProtocolError:
+            self.refused = data[:end]
+            raise
+        self._keep_alive = head.keep_alive
+        self._sink.on_head(head)
+        if head.websocket:
+            self._spent = True
+        elif self._body is None:
+            self._complete()
+        return head.websocket
+
+    def _parse(self, data: bytes, end: int) -> RequestHead:
+        limits = self._limits
+        line = data.find(b"\r\n")
+        if data.count(b" ", 0, line) != 2 or not data.startswith(_VERSIONS, line - 9):
+            raise bad_request_line(data[:line])
+        if 0 < limits.request_line < line:
+            raise RemoteProtocolError("request line is too long", 414)
+        if 0 < limits.request_field_size < end:
+            self._check_field_sizes(data[line + 2 : end])
+        if self._parser_is_done:
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser_is_done = False
+        parser = self._parser
+        self._blank = 0
+        self._target = b""
+        self._headers = []
+        self._noted = []
+        upgrade = False
+        try:
+            parser.feed_data(data if end == len(data) else data[:end])
+        except httptools.HttpParserUpgrade:
+            upgrade = True
+        except httptools.HttpParserInvalidMethodError:
+            raise bad_request_line(data[:line]) from None
+        except httptools.HttpParserError as exc:
+            if str(exc).startswith("Invalid method"):  # one of RTSP's
+                raise bad_request_line(data[:line]) from None
+            # RFC 9112 6.1: 501 for a transfer coding that is not understood.
+            unknown_coding = str(exc).startswith("Request has invalid `Transfer-Encoding`")
+            raise RemoteProtocolError(str(exc), 501 if unknown_coding else 400) from None
+        if len(self._headers) > limits.request_fields:
+            raise RemoteProtocolError("too many header fields", 431)
+        method = parser.get_method().decode("ascii")
+        if method == "CONNECT":
             raise RemoteProtocolError("CONNECT is not supported", 501)
-        hosts = 0
-        for name, value in self._noted:
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                self._check_transfer_encoding(head, value)
-            elif name == b"expect":
-                self._check_expect(head, value)
-            elif name == b"upgrade" and b"websocket" in tokens(value):
-                # RFC 9110 7.8: "MUST ignore an Upgrade header field [...] in an HTTP/1.0 request"
-                head.websocket = self._parser.should_upgrade() and head.version == "1.1"
-        if hosts != 1 and (hosts or head.version == "1.1"):
-            raise RemoteProtocolError(f"{hosts} Host fields")
-
-    @staticmethod
-    def _check_transfer_encoding(head: RequestHead, value: bytes) -> None:
-        if head.version == "1.0":
-            raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
-        if value.lower() != b"chunked":
-            raise RemoteProtocolError("unknown transfer coding", 501)
-
-    @staticmethod
-    def _check_expect(head: RequestHead, value: bytes) -> None:
-        if head.version == "1.0":
-            return  # RFC 9110 10.1.1: MUST ignore the 100-continue expectation
-        if value.lower() != b"100-continue":
-            raise RemoteProtocolError("unknown expectation", 417)
-        head.expect_continue = True
-
-    @staticmethod
-    def _without_upgrade(head: RequestHead) -> bytes:
-        fields = b"".join(b"%b: %b\r\n" % pair for pair in head.headers if pair[0] != b"upgrade")
-        line = b"%b %b HTTP/%b\r\n" % (
-            head.method.encode("ascii"),
-            head.target,
-            head.version.encode("ascii"),
+        head = RequestHead(
+            method,
+            self._target,
+            "1.1" if data[line - 1] == 49 else "1.0",
+            self._headers,
+            keep_alive=data[line - 1] == 49,
         )
-        return line + fields + b"\r\n"
+        head.noted = self._noted
+        head.underscores = data.find(b"_", line, end) >= 0
+        head.upgrade = upgrade
+        return head
+
+    def _check_field_sizes(self, fields: bytes) -> None:
+        limit = self._limits.request_field_size
+        if max(map(len, fields.split(b"\r\n"))) + 2 > limit:
+            raise RemoteProtocolError("header field is too long", 431)
+
+    def _begin_body(self, head: RequestHead, framing: Framing) -> None:
+        """Prepare for the body; llhttp, which would wait for it too, is done with."""
+        length = framing.length
+        has_body = framing.chunked or length > 0
+        if head.websocket and has_body:
+            raise RemoteProtocolError("a WebSocket handshake with a body")
+        if 0 < self._limits.request_body < length:
+            raise RemoteProtocolError("request body is too large", 413)
+        # RFC 9110 10.1.1: nobody waits with a body that is not there.
+        head.expect_continue = head.expect_continue and has_body
+        self._parser_is_done = has_body or head.upgrade or any(
+            name in _CONNECTION for name, _ in head.noted
+        )
+        if framing.chunked:
+            self._body = ChunkedBody(self._sink, self._limits)
+        elif length:
+            self._body = SizedBody(self._sink, length)
+
+    def _complete(self) -> None:
+        self._body = None
+        self._spent = not self._keep_alive
+        self._sink.on_message_complete()

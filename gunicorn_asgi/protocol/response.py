@@ -4,18 +4,28 @@ One ``ResponseEncoder`` for each response decides the framing once, when the hea
 and holds the application to it afterwards. What the application says about framing and about
 the connection is taken as a wish: ``content-length`` is obeyed and enforced, ``connection:
 close`` is obeyed, ``transfer-encoding`` is ignored (ASGI: HTTP, "Response Start").
+
+A message is checked as a whole before anything of it counts, so one that was refused has
+changed nothing: whoever goes on rightly ends rightly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from enum import IntEnum
 from http import HTTPStatus
 
 from gunicorn_asgi.protocol.errors import LocalProtocolError
 from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value, tokens
 
-__all__ = ["Framing", "ResponseEncoder", "error_response", "reason_phrase"]
+__all__ = [
+    "Framing",
+    "ResponseEncoder",
+    "accepts_trailers",
+    "early_hints",
+    "error_response",
+    "reason_phrase",
+]
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 # RFC 9110 has renamed these; older Pythons have the names of RFC 7231 and RFC 4918.
@@ -104,8 +114,40 @@ _SPECIAL = frozenset(
 )
 
 
-def _fields(headers: Iterable[Iterable[bytes]], wishes: _Wishes) -> list[bytes]:
-    """The application's fields as checked lines; the special ones go to ``wishes``.
+# What a trailer section may not hold (RFC 9110 section 6.5.1): fields for framing, routing,
+# authentication, request modifiers, response control and content format, named by RFC 7230
+# section 4.1.2 and, of the connection, RFC 9110 section 7.6.1. A recipient that merged one of
+# them into the header section would be led astray.
+_NOT_IN_TRAILERS = frozenset(
+    {
+        *(b"content-length", b"trailer", b"transfer-encoding"),
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"),
+        *(b"host", b"cache-control", b"expect", b"max-forwards", b"pragma", b"range"),
+        *(b"if-match", b"if-modified-since", b"if-none-match", b"if-range"),
+        *(b"if-unmodified-since", b"authorization", b"proxy-authenticate"),
+        *(b"proxy-authorization", b"www-authenticate", b"cookie", b"set-cookie"),
+        *(b"age", b"date", b"expires", b"location", b"retry-after", b"vary", b"warning"),
+        *(b"content-encoding", b"content-range", b"content-type"),
+    }
+)
+
+
+def _not_in_trailers(name: bytes, value: bytes) -> bool:
+    raise LocalProtocolError(f"not a field for trailers: {name!r}")
+
+
+def _fields(
+    headers: Iterable[Iterable[bytes]],
+    special: Set[bytes] = _NOT_IN_TRAILERS,
+    note: Callable[[bytes, bytes], bool] = _not_in_trailers,
+) -> list[bytes]:
+    """The application's fields as checked lines.
+
+    Args:
+        headers: pairs of name and value.
+        special: lower-cased names of fields that are to be noted; by default, those that cannot
+            be in trailers.
+        note: called with each of them; whether it is to be written as it is.
 
     Raises:
         LocalProtocolError: a field that cannot be sent (RFC 9110 section 5.5; response splitting).
@@ -119,27 +161,31 @@ def _fields(headers: Iterable[Iterable[bytes]], wishes: _Wishes) -> list[bytes]:
         if bad_field_value(value):
             raise LocalProtocolError(f"control character in header {name!r}: {value!r}")
         lowered = name.lower()
-        if lowered in _SPECIAL and not wishes.note(lowered, value):
+        if lowered in special and not note(lowered, value):
             continue
         out.append(b"%b: %b\r\n" % (name, value))
     return out
 
 
 class ResponseEncoder:
-    """The bytes of one response: ``start()``, once ``head()``, then ``body()`` and ``end()``.
+    """The bytes of one response: ``start()``, once ``head()``, then ``body()`` and ``file()``.
 
     Attributes:
         framing: how its body ends; known once ``head()`` was called.
         remaining: body bytes still owed with Framing.LENGTH.
         keep_alive: whether the connection may live on after it.
         status: the status code, 0 before ``start()``.
+        announced: whether the response lasts until the last of its trailers, be they sent or not.
     """
 
     __slots__ = (
         "_fields",
         "_head_only",
         "_http10",
+        "_last_chunk",
+        "_trailing",
         "_wishes",
+        "announced",
         "framing",
         "keep_alive",
         "remaining",
@@ -151,6 +197,9 @@ class ResponseEncoder:
         self._http10 = version == "1.0"
         self._wishes = _NO_WISHES
         self._fields: list[bytes] = []
+        self._last_chunk = b"0\r\n\r\n"
+        self._trailing = False
+        self.announced = False
         self.framing = Framing.NONE
         self.remaining = 0
         self.keep_alive = False
@@ -165,9 +214,18 @@ class ResponseEncoder:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise LocalProtocolError(f"status is not an int from 200 to 999: {status!r}")
         wishes = _Wishes()
-        self._fields = _fields(headers, wishes)
+        self._fields = _fields(headers, _SPECIAL, wishes.note)
         self._wishes = wishes
         self.status = int(status)  # frameworks hand on an HTTPStatus as it is
+
+    def announce_trailers(self, accepted: bool) -> None:
+        """There will be trailers; they are sent if the client has ``accepted`` them.
+
+        And only in a chunked body (RFC 9110 section 6.5), so one is made unless the application
+        has told its length.
+        """
+        self.announced = True
+        self._trailing = accepted and not self._http10
 
     def head(self, date: bytes, final: int | None, keep_alive: bool) -> bytes:
         """The status line and the header section.
@@ -189,33 +247,56 @@ class ResponseEncoder:
         out.append(b"\r\n")
         return b"".join(out)
 
-    def body(self, data: bytes) -> bytes:
+    def body(self, data: bytes, last: bool = False) -> bytes:
         """``data`` framed; empty where the response has no body (RFC 9110 section 6.4.1).
 
         Raises:
-            LocalProtocolError: more bytes than content-length promised.
+            LocalProtocolError: more bytes than content-length promised, or fewer with the
+                ``last``; nothing was changed.
         """
         framing = self.framing
         if framing is Framing.LENGTH:
-            self.remaining -= len(data)
-            if self.remaining < 0:
-                raise LocalProtocolError("response body is longer than its content-length")
+            self._owe(len(data), last)
             return data
         if framing is Framing.CHUNKED:
-            return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            return chunk + self._last_chunk if last else chunk
         return data if framing is Framing.CLOSE else b""
 
-    def end(self) -> bytes:
-        """What ends the body.
+    def file(self, size: int, last: bool) -> tuple[bytes, bytes]:
+        """What goes before and behind ``size`` body bytes that come from elsewhere.
 
         Raises:
-            LocalProtocolError: fewer bytes than content-length promised.
+            LocalProtocolError: as for ``body()``.
         """
-        if self.framing is Framing.CHUNKED:
-            return b"0\r\n\r\n"
-        if self.framing is Framing.LENGTH and self.remaining:
+        framing = self.framing
+        if framing is Framing.LENGTH:
+            self._owe(size, last)
+        elif framing is Framing.CHUNKED:
+            before, behind = (b"%x\r\n" % size, b"\r\n") if size else (b"", b"")
+            return before, behind + self._last_chunk if last else behind
+        return b"", b""
+
+    def trailers(self, headers: Iterable[Iterable[bytes]], last: bool) -> bytes:
+        """The trailers as lines, checked and then dropped where they cannot be sent.
+
+        Raises:
+            LocalProtocolError: a field that cannot be sent, or not as a trailer.
+        """
+        out = _fields(headers)
+        if not self._trailing:
+            return b""
+        if last:
+            out.append(b"\r\n")
+        return b"".join(out)
+
+    def _owe(self, size: int, last: bool) -> None:
+        remaining = self.remaining - size
+        if remaining < 0:
+            raise LocalProtocolError("response body is longer than its content-length")
+        if last and remaining:
             raise LocalProtocolError("response body is shorter than its content-length")
-        return b""
+        self.remaining = remaining
 
     def _status_line(self) -> bytes:
         version = "1.0" if self._http10 else "1.1"
@@ -225,11 +306,14 @@ class ResponseEncoder:
     def _frame(self, length: int | None, final: int | None, out: list[bytes]) -> None:
         """Decide the framing (RFC 9112 section 6.3, RFC 9110 section 8.6)."""
         status = self.status
+        trailing, self._trailing = self._trailing, False
         if status == 204:
             return  # RFC 9110 8.6: MUST NOT send a Content-Length field with a 204
         if status == 205:
             out.append(b"content-length: 0\r\n")  # RFC 9110 15.3.6: no content, and that is said
             return
+        if trailing:
+            final = None
         if status == 304 or self._head_only:
             # The field tells what a GET would have got; nothing to say where nobody knows.
             if length is None and status != 304 and final:
@@ -249,6 +333,9 @@ class ResponseEncoder:
         else:
             self.framing = Framing.CHUNKED
             out.append(b"transfer-encoding: chunked\r\n")
+            if trailing:
+                self._trailing = True
+                self._last_chunk = b"0\r\n"
 
     def _connection(self, options: list[bytes], out: list[bytes]) -> None:
         """The Connection field (RFC 9112 sections 9.3 and 9.6)."""
@@ -258,6 +345,24 @@ class ResponseEncoder:
             options = [*options, b"keep-alive"]
         if options:
             out.append(b"connection: %b\r\n" % b", ".join(options))
+
+
+def accepts_trailers(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request's fields, with lower-cased names, say ``TE: trailers``.
+
+    RFC 9110 section 10.1.4: a list, whose member "trailers" has no weight.
+    """
+    return any(name == b"te" and b"trailers" in tokens(value) for name, value in headers)
+
+
+def early_hints(links: Iterable[bytes]) -> bytes:
+    """A 103 with one Link field for each value, empty without any (RFC 8297 section 2).
+
+    Raises:
+        LocalProtocolError: a value that cannot be sent (CVE-2020-5249: response splitting).
+    """
+    out = _fields((b"link", link) for link in links)
+    return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % b"".join(out) if out else b""
 
 
 def error_response(

@@ -2,110 +2,189 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from gunicorn_asgi.protocol.authority import is_authority
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.forwarded import ForwardedPolicy, drop_or_refuse, origin
+from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.identity import RequestIds, taken
+from gunicorn_asgi.protocol.peer import Peer
 
-__all__ = ["Peer", "http_scope", "split_target", "websocket_scope"]
+__all__ = ["Peer", "Scopes", "split_target"]
+
+Headers = list[tuple[bytes, bytes]]
 
 # 2.4 asks for an OSError out of send() after a disconnect, 2.5 for a reason in
 # websocket.disconnect; aio/cycle.py and aio/websocket.py do both.
 _VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 
-class Peer(NamedTuple):
-    """The two ends of a connection.
+def split_target(target: bytes, method: str) -> tuple[bytes, bytes, bytes | None, bool]:
+    """The parts of a request target (RFC 9112 section 3.2).
 
-    Attributes:
-        client: address and port of the peer, None on a unix socket.
-        server: address and port of our end, or the socket's path and None.
-        tls: whether the connection is encrypted.
-    """
-
-    client: tuple[str, int] | None
-    server: tuple[str, int | None] | None
-    tls: bool
-
-
-def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request target (RFC 9112 section 3.2).
-
-    Origin-form and asterisk-form are taken as they are; of the absolute-form only path and
-    query count, the authority is the Host field's matter (RFC 9112 section 3.2.2).
+    Returns:
+        Path ("*" is one here) and query as received; the authority, which only the absolute-form
+        has; whether it is an https URI.
 
     Raises:
-        RemoteProtocolError: none of these forms.
+        RemoteProtocolError: none of the forms that a server has to know, a fragment, or an
+            authority that is empty, malformed or has userinfo (RFC 9110 section 4.2.4).
     """
-    path, _, query = target.partition(b"#")[0].partition(b"?")
-    if path[:1] == b"/" or path == b"*":
-        return path, query
-    scheme, separator, rest = path.partition(b"://")
-    if not separator or scheme.lower() not in (b"http", b"https", b"ws", b"wss"):
+    # A fragment is never sent (RFC 9110 7.1); whoever sends one is read differently elsewhere.
+    if b"#" in target:
+        raise RemoteProtocolError("fragment in the request target")
+    before, _, query = target.partition(b"?")
+    if target[:1] == b"/":
+        return before, query, None, False
+    if target == b"*" and method == "OPTIONS":
+        return target, b"", None, False
+    scheme, separator, rest = before.partition(b"://")
+    scheme = scheme.lower()
+    if not separator or scheme not in (b"http", b"https"):
         raise RemoteProtocolError("request target has no known form")
-    slash = rest.find(b"/")
-    return (rest[slash:] if slash >= 0 else b"/"), query
+    authority, slash, path = rest.partition(b"/")
+    if not is_authority(authority):
+        raise RemoteProtocolError("malformed authority in the request target")
+    return (slash + path) or b"/", query, authority, scheme == b"https"
 
 
-def _decode(raw_path: bytes) -> str:
+def _path(raw_path: bytes, root_path: str) -> str:
     if b"%" in raw_path:
         raw_path = unquote_to_bytes(raw_path)
     # Invalid UTF-8 is left open by the specification; every server replaces it by U+FFFD.
-    return raw_path.decode("utf-8", "replace")
-
-
-def _scope(
-    head: RequestHead, peer: Peer, root_path: str, state: dict[str, Any] | None
-) -> dict[str, Any]:
-    raw_path, query = split_target(head.target)
-    path = _decode(raw_path)
+    path = raw_path.decode("utf-8", "replace")
     if root_path and path not in ("*", root_path) and not path.startswith(root_path + "/"):
         # `path` includes root_path, whether or not the proxy in front has stripped it.
         path = root_path + path
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": _VERSIONS.copy(),
-        "http_version": head.version,
-        "method": head.method,
-        "scheme": "https" if peer.tls else "http",
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": query,
-        "root_path": root_path,
-        "headers": head.headers,
-        "client": peer.client,
-        "server": peer.server,
-        "extensions": {},
-    }
-    if state is not None:
-        scope["state"] = state.copy()
-    return scope
+    return path
 
 
-def http_scope(
-    head: RequestHead, peer: Peer, root_path: str = "", state: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """The scope of an HTTP request; ``state`` is copied (shallowly), None leaves it out.
+def _with_host(headers: Headers, host: bytes) -> Headers:
+    """``headers`` with another Host, in its place, or in front if there was none."""
+    if any(name == b"host" for name, _ in headers):
+        return [(name, host if name == b"host" else value) for name, value in headers]
+    return [(b"host", host), *headers]
 
-    Raises:
-        RemoteProtocolError: the target has no known form.
+
+class Scopes:
+    """Makes the scopes of one worker.
+
+    Args:
+        policy: what is believed of whom.
+        root_path: where the application is mounted, if no trusted proxy says otherwise: what
+            one says (X-Forwarded-Prefix, SCRIPT_NAME) replaces it, and is not put behind it.
+            Gunicorn's ``root_path``, without a slash at its end.
+        extensions: names of what ``send()`` understands beyond the core, "http.response.trailers"
+            for example. They are in each HTTP scope, with an empty dict.
+        request_ids: where ids come from; None, or a policy without a field for them, for no ids.
     """
-    return _scope(head, peer, root_path, state)
 
+    __slots__ = ("_believed", "_extensions", "_ids", "_policy", "_root_path")
 
-def websocket_scope(
-    head: RequestHead,
-    peer: Peer,
-    subprotocols: list[str],
-    root_path: str = "",
-    state: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The scope of a WebSocket connection; see ``http_scope``."""
-    scope = _scope(head, peer, root_path, state)
-    del scope["method"]
-    scope["type"] = "websocket"
-    scope["scheme"] = "wss" if peer.tls else "ws"
-    scope["subprotocols"] = subprotocols
-    scope["extensions"] = {"websocket.http.response": {}}
-    return scope
+    def __init__(
+        self,
+        policy: ForwardedPolicy,
+        root_path: str = "",
+        extensions: Sequence[str] = (),
+        request_ids: RequestIds | None = None,
+    ) -> None:
+        self._policy = policy
+        self._believed = policy.believed
+        self._root_path = root_path
+        self._extensions = tuple(extensions)
+        self._ids = request_ids if policy.request_id_field else None
+
+    def http(self, head: RequestHead, peer: Peer, state: dict[str, Any] | None) -> dict[str, Any]:
+        """The scope of an HTTP request.
+
+        Sets ``head.request_id``, and takes out of ``head.headers`` what nobody may see.
+
+        ``state`` is copied (shallowly), None leaves it out. Nothing that can be changed is
+        shared between two scopes.
+
+        Raises:
+            RemoteProtocolError: 400 for a target of no known form, a field with "_" in its name
+                if those are refused, or nonsense from a trusted proxy; 421 for an https URI on a
+                connection that is neither encrypted nor that of a trusted proxy who says https.
+        """
+        extensions: dict[str, dict[str, Any]] = {name: {} for name in self._extensions}
+        return self._scope(head, peer, state, extensions)
+
+    def websocket(
+        self,
+        head: RequestHead,
+        peer: Peer,
+        subprotocols: list[str],
+        state: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The scope of a WebSocket connection; see ``http``."""
+        scope = self._scope(head, peer, state, {"websocket.http.response": {}})
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = subprotocols
+        return scope
+
+    def _scope(
+        self,
+        head: RequestHead,
+        peer: Peer,
+        state: dict[str, Any] | None,
+        extensions: dict[str, dict[str, Any]],
+    ) -> dict[str, Any]:
+        # First of all, so that a refusal has an id too.
+        if self._ids is not None:
+            extensions["gunicorn_asgi.request"] = {"id": self._identify(head, peer, self._ids)}
+        if peer.extensions:
+            for name, values in peer.extensions.items():
+                extensions[name] = values.copy()
+        raw_path, query, host, https = split_target(head.target, head.method)
+        client, secure, root_path = peer.client, peer.tls, self._root_path
+        if peer.trusted and self._is_told(head):
+            told = origin(head, peer, self._policy, host)
+            client = told.client
+            secure = secure if told.secure is None else told.secure
+            host = host if told.host is None else told.host
+            root_path = root_path if told.root_path is None else told.root_path
+        if https and not secure:
+            # RFC 9110 7.4: MUST, "unless the connection is from a trusted gateway"; and that has
+            # to say so, since not every gateway looks at the target that it passes on.
+            raise RemoteProtocolError("https URI on a connection without TLS", 421)
+        if head.underscores:
+            # For everybody: hooks and the access log confuse these names as CGI does.
+            head.headers = drop_or_refuse(head.headers, self._policy, peer.trusted)
+        # RFC 9112 3.2.2: the authority of the target, not the Host field
+        headers = head.headers.copy() if host is None else _with_host(head.headers, host)
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": _VERSIONS.copy(),
+            "http_version": head.version,
+            "method": head.method,
+            "scheme": "https" if secure else "http",
+            "path": _path(raw_path, root_path),
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": root_path,
+            "headers": headers,
+            "client": client,
+            "server": peer.server,
+            "extensions": extensions,
+        }
+        if state is not None:
+            scope["state"] = state.copy()
+        return scope
+
+    def _is_told(self, head: RequestHead) -> bool:
+        believed = self._believed
+        for name, _ in head.noted:  # any() would cost three times as much
+            if name in believed:
+                return True
+        return False
+
+    def _identify(self, head: RequestHead, peer: Peer, ids: RequestIds) -> str:
+        given = taken(head, self._policy) if peer.trusted else None
+        head.request_id = ids.make() if given is None else given
+        return head.request_id

@@ -26,7 +26,7 @@ from wsproto.utilities import LocalProtocolError as WSLocalProtocolError
 from wsproto.utilities import RemoteProtocolError as WSRemoteProtocolError
 
 from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolError
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value
 from gunicorn_asgi.protocol.machine import Machine
 

@@ -8,12 +8,10 @@ exception in the arbiter's main loop ends the server (exit 255).
 from __future__ import annotations
 
 import os
-import ssl
 import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gunicorn import sock
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -21,6 +19,7 @@ from gunicorn.sock import BaseSocket
 
 from gunicorn_asgi.worker.scoreboard import Header, Scoreboard, Slot
 from gunicorn_asgi.worker.settings import SettingError, Settings
+from gunicorn_asgi.worker.tls import check_tls
 
 __all__ = [
     "NOT_HONOURED",
@@ -30,20 +29,15 @@ __all__ = [
     "berth",
     "check",
     "check_settings",
-    "check_tls",
     "guard_reload",
     "note_listener",
-    "tls_context",
 ]
 
-# Gunicorn's settings that mean nothing here, or not yet, and the reason to give. What is not in
+# Gunicorn's settings that mean nothing here, and the reason to give. What is not in
 # this table is honoured, or is the arbiter's own business.
 NOT_HONOURED: dict[str, str] = {
     "casefold_http_method": "httptools takes methods in capitals only",
     "do_handshake_on_connect": "asyncio does the TLS handshake itself",
-    "forwarded_allow_ips": "forwarded headers are not evaluated yet",
-    "forwarder_headers": "forwarded headers are not evaluated yet",
-    "header_map": "ASGI takes the fields as they came, none is mapped to a WSGI name",
     "http2_initial_window_size": "HTTP/2 is not served",
     "http2_max_concurrent_streams": "HTTP/2 is not served",
     "http2_max_frame_size": "HTTP/2 is not served",
@@ -51,9 +45,6 @@ NOT_HONOURED: dict[str, str] = {
     "permit_obsolete_folding": "httptools refuses folded header lines",
     "permit_unconventional_http_method": "httptools has a fixed list of methods",
     "permit_unconventional_http_version": "only HTTP/1.0 and HTTP/1.1 are served",
-    "proxy_allow_ips": "the PROXY protocol is not served yet",
-    "secure_scheme_headers": "forwarded headers are not evaluated yet",
-    "sendfile": "no file is sent by the server yet",
     "ssl_version": "Gunicorn ignores it since 21; use the ssl_context hook",
     "strip_header_spaces": "httptools refuses a space before the colon",
     "suppress_ragged_eofs": "asyncio treats a missing close_notify as the end",
@@ -67,11 +58,6 @@ REFUSED: tuple[tuple[str, frozenset[object], str], ...] = (
     ("http2_cleartext", frozenset({"off"}), "HTTP/2 is not served"),
     ("http_parser", frozenset({"auto", "fast"}), "the parser is httptools"),
     ("protocol", frozenset({"http"}), "only HTTP is served"),
-    (
-        "proxy_protocol",
-        frozenset({"off", False}),
-        "the PROXY protocol is not served yet",
-    ),
 )
 
 
@@ -219,27 +205,3 @@ def _check_loop(settings: Settings) -> None:
         import uvloop  # noqa: F401 - a guest in the master makes no loop, it only looks
     except ImportError:
         raise SettingError("asgi_loop is 'uvloop', which is not installed") from None
-
-
-def check_tls(cfg: Config) -> None:
-    """Runs in: master and command line. Build the TLS context, if there is to be one.
-
-    One that cannot be built must stop the start, not end in plain HTTP on a TLS port.
-
-    Raises:
-        SettingError: it cannot be built.
-    """
-    try:
-        tls_context(cfg)
-    except Exception as exc:  # the ssl_context hook is the user's code
-        raise SettingError(f"TLS cannot be set up: {type(exc).__name__}: {exc}") from exc
-
-
-def tls_context(cfg: Config) -> ssl.SSLContext | None:
-    """Runs in: master, worker. The context that Gunicorn's settings ask for; None without TLS."""
-    if not cfg.is_ssl:
-        return None
-    context = sock.ssl_context(cfg)
-    if not isinstance(context, ssl.SSLContext):
-        raise TypeError(f"the ssl_context hook returned {context!r}, which is no SSLContext")
-    return context

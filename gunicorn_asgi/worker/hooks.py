@@ -13,7 +13,7 @@ from gunicorn.glogging import Logger, SafeAtoms
 
 from gunicorn_asgi.aio.state import Scope, ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.head import RequestHead
 
 if TYPE_CHECKING:
     from gunicorn_asgi.worker.worker import Worker

@@ -16,19 +16,36 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from gunicorn.config import Config
 
+from gunicorn_asgi.aio.state import Policy
+from gunicorn_asgi.protocol.forwarded import ForwardedPolicy, Networks
 from gunicorn_asgi.protocol.limits import Limits
+from gunicorn_asgi.protocol.proxy import ProxyPolicy
+from gunicorn_asgi.worker.definitions import DEFINITIONS, Definition, is_field_name
 
-__all__ = ["DEFINITIONS", "Definition", "SettingError", "Settings"]
+__all__ = ["SettingError", "Settings"]
 
 # Gunicorn's own worker takes 0, and what is larger, as this number (gunicorn/http/message.py).
 _MAX_FIELDS = 32768
+# And this is its longest request line.
+_MAX_LINE = 8190
+
+# Gunicorn's proxy_protocol, and the versions of the PROXY protocol that it means. A flag up to
+# Gunicorn 24.0, whose parser knows version 1 only; one of the words from 24.1 on.
+_PROXY_VERSIONS: dict[object, frozenset[int]] = {
+    False: frozenset(),
+    True: frozenset({1}),
+    "off": frozenset(),
+    "v1": frozenset({1}),
+    "v2": frozenset({2}),
+    "auto": frozenset({1, 2}),
+}
 
 
 class SettingError(RuntimeError):
@@ -38,181 +55,6 @@ class SettingError(RuntimeError):
     """
 
 
-def _choice(*allowed: str) -> Callable[[object], str]:
-    def validate(value: object) -> str:
-        if isinstance(value, str) and value.strip().lower() in allowed:
-            return value.strip().lower()
-        raise ValueError(f"one of {', '.join(allowed)}")
-
-    return validate
-
-
-def _number(value: object) -> float:
-    """``value`` as a number, a negative one if it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return -1.0
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return -1.0
-
-
-def _seconds(value: object) -> float:
-    seconds = _number(value)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError("a number of seconds, 0 or more")
-    return seconds
-
-
-def _size(value: object) -> int:
-    size = _number(value)
-    if size < 0 or not size.is_integer():
-        raise ValueError("a whole number of bytes, 0 or more")
-    return int(size)
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = value.strip().lower() if isinstance(value, str) else ""
-    if text in ("true", "1", "yes", "on"):
-        return True
-    if text in ("false", "0", "no", "off"):
-        return False
-    raise ValueError("true or false")
-
-
-def _path(value: object) -> str:
-    path = value.strip() if isinstance(value, str) else "?"
-    if path and not path.startswith("/"):
-        raise ValueError('a path that begins with "/", or nothing')
-    return path
-
-
-def _mount(value: object) -> str:
-    return _path(value).rstrip("/")
-
-
-@dataclass(frozen=True)
-class Definition:
-    """Runs in: master. One setting.
-
-    Attributes:
-        name: as in a config file.
-        validate: turns a value, a str if it comes from the environment, into the right type;
-            raises ValueError with a text that completes "... is not ".
-        default: and why it is that, is said in ``description``.
-        description: for the reference.
-        since: the version that brought it.
-    """
-
-    name: str
-    validate: Callable[[object], object]
-    default: object
-    description: str
-    since: str = "0.1.0"
-
-    @property
-    def variable(self) -> str:
-        """Runs in: master. The environment variable that sets it."""
-        return "GUNICORN_" + self.name.upper()
-
-
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        "asgi_loop",
-        _choice("auto", "uvloop", "asyncio"),
-        "auto",
-        "The event loop. auto takes uvloop where it is installed. Gunicorn's own setting from 24 "
-        "on, with the same values.",
-    ),
-    Definition(
-        "asgi_lifespan",
-        _choice("auto", "on", "off"),
-        "auto",
-        "The ASGI lifespan protocol. auto serves an application that does not know it without; "
-        "with on such an application does not start; off never asks. Gunicorn's own setting from "
-        "24 on, with the same values.",
-    ),
-    Definition(
-        "asgi_disconnect_grace_period",
-        _seconds,
-        3.0,
-        "Seconds that an application may run on after its client has left, before its task is "
-        "cancelled; 0 cancels at once. Gunicorn's own setting from 25 on, whose default it keeps.",
-    ),
-    Definition(
-        "websocket_max_message_size",
-        _size,
-        16 * 1024 * 1024,
-        "Largest WebSocket message in bytes; a larger one closes the connection with 1009. 0 is "
-        "no limit. Gunicorn's own setting from 26.3 on, whose default it keeps.",
-    ),
-    Definition(
-        "root_path",
-        _mount,
-        "",
-        "Where the application is mounted, for scope['root_path']; scope['path'] always begins "
-        "with it. Gunicorn's own setting from 24 on.",
-    ),
-    Definition(
-        "asgi_drain_linger",
-        _seconds,
-        5.0,
-        "Seconds that an idle keep-alive connection is kept, at the most, while the worker "
-        "drains: a request that arrives on it in time is still answered. The connection's own "
-        "keepalive ends it earlier; 5 s covers Gunicorn's default of 2 s and most proxies.",
-    ),
-    Definition(
-        "asgi_boot_timeout",
-        _seconds,
-        300.0,
-        "Seconds that a worker may take to import the application, to start its lifespan and to "
-        "answer asgi_ready_check. One that takes longer has failed to boot; its stack is logged. "
-        "0 is no limit. Gunicorn's own timeout does not watch a boot. The default leaves room for "
-        "the loading of large models.",
-    ),
-    Definition(
-        "asgi_ready_check",
-        _path,
-        "",
-        "A path that a new worker asks its own application for, in process, after lifespan "
-        "startup. An answer of 500 or more, or none within asgi_boot_timeout, is a failed boot. "
-        "Nothing by default: an application that has started is taken for ready.",
-    ),
-    Definition(
-        "asgi_reload_guard",
-        _flag,
-        True,
-        "Keep serving with the configuration there is if the new one cannot be loaded at HUP. It "
-        "replaces one method of Gunicorn's application object; off restores Gunicorn's own way, "
-        "which is to end the server.",
-    ),
-    Definition(
-        "asgi_term_delay",
-        _seconds,
-        0.0,
-        "Seconds that a worker goes on accepting after the server was told to stop, with "
-        "Connection: close in every answer. For load balancers and Kubernetes, which learn of the "
-        "end later than the server does. Part of graceful_timeout, so it has to be shorter.",
-    ),
-    Definition(
-        "asgi_max_rss",
-        _size,
-        0,
-        "Resident memory in bytes at which a worker is replaced, as at max_requests. 0 is no "
-        "limit.",
-    ),
-    Definition(
-        "asgi_max_age",
-        _seconds,
-        0.0,
-        "Seconds after which a worker is replaced, as at max_requests, and with as much jitter as "
-        "a tenth of it. 0 is no limit.",
-    ),
-)
-
-
 @dataclass(frozen=True)
 class Settings:
     """Runs in: master and worker. Every value that our code reads, resolved and checked.
@@ -220,25 +62,51 @@ class Settings:
     Attributes:
         values: our settings by name.
         limits: the numbers for the rooms below.
+        forwarded: which peers are proxies, and which of their fields are believed.
+        proxy: which versions of the PROXY protocol are spoken, and with whom.
+        sendfile: whether files may be sent by ``sendfile(2)``.
+        request_id_response: the field that a request's id is sent in; empty if it is not sent.
         graceful_timeout: Gunicorn's setting, in seconds.
     """
 
     values: MappingProxyType[str, Any]
     limits: Limits
+    forwarded: ForwardedPolicy
+    proxy: ProxyPolicy
+    sendfile: bool
+    request_id_response: bytes
     graceful_timeout: float
+
+    @property
+    def policy(self) -> Policy:
+        """Runs in: worker. What the connections need of it beside the limits."""
+        return Policy(
+            self.forwarded,
+            self.proxy,
+            self.values["root_path"],
+            self.sendfile,
+            self.request_id_response,
+        )
 
     @classmethod
     def resolve(cls, cfg: Config) -> Settings:
         """Runs in: master. The settings that belong to ``cfg``.
 
         Raises:
-            SettingError: a value is not allowed.
+            SettingError: a value is not allowed, or two contradict each other.
         """
         namespace = _namespace(cfg)
         values = {definition.name: _value(definition, cfg, namespace) for definition in DEFINITIONS}
-        resolved = MappingProxyType(values)
-        _check_term_delay(resolved, cfg.graceful_timeout)
-        return cls(resolved, _limits(cfg, values), float(cfg.graceful_timeout))
+        _check_term_delay(values, cfg.graceful_timeout)
+        return cls(
+            values=MappingProxyType(values),
+            limits=_limits(cfg, values),
+            forwarded=_forwarded(cfg, values),
+            proxy=_proxy(cfg, values),
+            sendfile=cfg.sendfile,
+            request_id_response=_request_id_response(values),
+            graceful_timeout=float(cfg.graceful_timeout),
+        )
 
     @staticmethod
     def misspelt(cfg: Config) -> Iterator[str]:
@@ -291,12 +159,102 @@ def _check_term_delay(values: Mapping[str, Any], graceful_timeout: int) -> None:
 
 def _limits(cfg: Config, values: dict[str, Any]) -> Limits:
     return Limits(
-        request_line=cfg.limit_request_line,
+        request_line=min(cfg.limit_request_line, _MAX_LINE),
         request_fields=min(cfg.limit_request_fields or _MAX_FIELDS, _MAX_FIELDS),
         request_field_size=cfg.limit_request_field_size,
+        request_body=values["asgi_limit_request_body"],
         connections=cfg.worker_connections,
+        first_byte=values["asgi_first_byte_timeout"],
+        request_head=values["asgi_request_head_timeout"],
+        body=values["asgi_body_timeout"],
+        write=values["asgi_write_timeout"],
+        min_data_rate=values["asgi_min_data_rate"],
         keep_alive=cfg.keepalive,
+        linger=values["asgi_linger_timeout"],
+        request=values["asgi_request_timeout"],
+        tls_handshake=values["asgi_tls_handshake_timeout"],
         disconnect_grace=values["asgi_disconnect_grace_period"],
         drain_linger=values["asgi_drain_linger"],
+        shed_requests=values["asgi_shed_requests"],
+        shed_lag=values["asgi_shed_lag"],
         websocket_message=values["websocket_max_message_size"],
     )
+
+
+# -- what is in front ------------------------------------------------------------------------------
+
+
+def _forwarded(cfg: Config, values: Mapping[str, Any]) -> ForwardedPolicy:
+    return ForwardedPolicy(
+        peers=_networks("forwarded_allow_ips", cfg.forwarded_allow_ips),
+        secure_schemes=_secure_schemes(cfg.secure_scheme_headers),
+        forwarder_headers=frozenset(
+            _field_name("forwarder_headers", name, "*") for name in cfg.forwarder_headers
+        ),
+        header_map=cfg.header_map,
+        fields=frozenset(name.encode() for name in values["asgi_forwarded_fields"]),
+        request_id_field=values["asgi_request_id_field"].encode(),
+    )
+
+
+def _proxy(cfg: Config, values: Mapping[str, Any]) -> ProxyPolicy:
+    mode = cfg.proxy_protocol
+    if mode not in _PROXY_VERSIONS:
+        raise SettingError(f"proxy_protocol is {mode!r}, which is not one of off, v1, v2, auto")
+    versions = _PROXY_VERSIONS[mode]
+    required = values["asgi_proxy_protocol_required"]
+    if required and not versions:
+        raise SettingError(
+            f"asgi_proxy_protocol_required is True, but proxy_protocol is {mode!r}: no connection "
+            "could be served"
+        )
+    return ProxyPolicy(
+        versions=versions,
+        peers=_networks("proxy_allow_ips", cfg.proxy_allow_ips),
+        required=required,
+    )
+
+
+def _networks(name: str, given: Iterable[object]) -> Networks:
+    # Texts, but networks in Gunicorn 24.1.0.
+    texts = [str(each) for each in given]
+    try:
+        return Networks.parse(texts)
+    except ValueError as exc:
+        raise SettingError(
+            f"{name} is {','.join(texts)!r}, which is not a list of IP addresses and networks, or "
+            f"*: {exc}"
+        ) from None
+
+
+def _secure_schemes(given: Mapping[object, object]) -> dict[bytes, bytes]:
+    schemes: dict[bytes, bytes] = {}
+    for name, value in given.items():
+        field = _field_name("secure_scheme_headers", name)
+        if field in schemes:
+            raise SettingError(f"secure_scheme_headers has {name!r} in it twice, in other letters")
+        if not isinstance(value, str) or not value.isascii():
+            raise SettingError(
+                f"secure_scheme_headers has {value!r} for {name!r}, which is not a text in ASCII"
+            )
+        schemes[field] = value.encode()
+    return schemes
+
+
+def _field_name(setting: str, name: object, *others: str) -> bytes:
+    """``name`` in lower case, as the fields of a request are compared."""
+    if isinstance(name, str) and (name in others or is_field_name(name)):
+        return name.lower().encode()
+    raise SettingError(f"{setting} has {name!r} in it, which is not a field name")
+
+
+def _request_id_response(values: Mapping[str, Any]) -> bytes:
+    if not values["asgi_request_id_response"]:
+        return b""
+    if not values["asgi_request_id_field"]:
+        raise SettingError(
+            "asgi_request_id_response is True, but asgi_request_id_field is '': there is no field "
+            "to send it in"
+        )
+    field: str = values["asgi_request_id_field"]
+    return field.encode()

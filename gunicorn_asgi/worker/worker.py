@@ -17,10 +17,12 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers import base
 
+from gunicorn_asgi.aio.compat import single_callable
 from gunicorn_asgi.aio.lifespan import Lifespan
+from gunicorn_asgi.aio.listener import Listener
 from gunicorn_asgi.aio.loop import end_tasks, new_event_loop
 from gunicorn_asgi.aio.readycheck import ready_check
-from gunicorn_asgi.aio.server import Listener, Server
+from gunicorn_asgi.aio.server import Server
 from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.protocol.lifecycle import (
     Cause,
@@ -36,6 +38,7 @@ from gunicorn_asgi.worker.hooks import Hooks
 from gunicorn_asgi.worker.recycle import Recycler
 from gunicorn_asgi.worker.scoreboard import Cell, Header, milliseconds
 from gunicorn_asgi.worker.systemd import Notifier
+from gunicorn_asgi.worker.tls import CertificateWatch, equip
 from gunicorn_asgi.worker.vitals import Vitals
 
 __all__ = ["Worker"]
@@ -68,6 +71,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._told_in_boot = False
         self._armed = False
         self._watching: asyncio.TimerHandle | None = None
+        self._certificates: CertificateWatch | None = None
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -137,7 +141,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
     def load_wsgi(self) -> None:
         """Runs in: worker. Import the application; with ``reload`` its errors are survived."""
         try:
-            self.wsgi = self.app.wsgi()
+            self.wsgi = single_callable(self.app.wsgi())
         except Exception as exc:
             if not self.cfg.reload:
                 raise
@@ -183,7 +187,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         signals.install_loop_handlers(self._loop, self._on_term, self._on_quit, reopen)
         self._loop.add_reader(self.PIPE[0], self._on_pipe)
         values = self.settings.values
-        state = ServerState(self.wsgi, self.log, self.settings.limits, values["root_path"])
+        settings = self.settings
+        state = ServerState(self.wsgi, self.log, settings.limits, settings.policy)
         Hooks(self, state).install()
         state.count_request = self._count_request
         self._state = state
@@ -226,7 +231,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             await ready_check(self._state, values["asgi_ready_check"])
 
     async def _serve(self, lifespan: Lifespan) -> None:
-        server = Server(self._state, self._listeners())
+        listeners = [Listener(each.sock) for each in self.sockets]
+        self._certificates = equip(self.cfg, self.settings, listeners, self.log)
+        server = Server(self._state, listeners)
         server.start()
         self._ready()
         while True:
@@ -234,10 +241,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             if await self._end(server):
                 break
         await self._stop_lifespan(lifespan)
-
-    def _listeners(self) -> list[Listener]:
-        context = arbiter.tls_context(self.cfg)
-        return [Listener(listener.sock, context) for listener in self.sockets]
 
     def _ready(self) -> None:
         self._set_state(WorkerEvent.BOOTED)
@@ -265,6 +268,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._notifier.beat()
         if self._vitals.rss > (self.settings.values["asgi_max_rss"] or sys.maxsize):
             self._recycler.want("asgi_max_rss")
+        if self._certificates is not None:
+            self._certificates.look()
         self._show_title()
         interval = min(1.0, self.cfg.timeout / 3 or 1.0)
         self._vitals.expect(interval)

@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from gunicorn_asgi.aio.cycle import caused_by_disconnect
-from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
 from kit.message import WireError, chunked
 from kit.rig import (
     Receive,
@@ -193,29 +191,6 @@ async def test_continue_is_not_needed_for_a_body_that_is_there() -> None:
     assert await read_all(app.receive) == b"abc"
     await turns()
     assert client.received == b""
-
-
-# -- who caused it ---------------------------------------------------------------------------------
-
-
-def test_disconnect_is_found_behind_other_exceptions() -> None:
-    """Starlette raises its own ClientDisconnect in the handler of an OSError."""
-    assert not caused_by_disconnect(None)
-    assert not caused_by_disconnect(LocalProtocolError("no"))
-    assert caused_by_disconnect(ClientDisconnected())
-    direct = RuntimeError()
-    direct.__cause__ = ClientDisconnected()
-    implied = ValueError()
-    implied.__context__ = direct
-    assert caused_by_disconnect(direct)
-    assert caused_by_disconnect(implied)
-
-
-def test_exceptions_that_cause_each_other_do_not_hang_the_worker() -> None:
-    """A chain may be a ring; a search without a bound would never return."""
-    first, second = ValueError(), KeyError()
-    first.__cause__, second.__cause__ = second, first
-    assert not caused_by_disconnect(first)
 
 
 def test_parser_of_these_tests_is_strict() -> None:

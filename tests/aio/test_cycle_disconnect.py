@@ -82,7 +82,7 @@ async def test_disconnect_that_comes_back_out_is_no_error(
     client.leave()
     await until(lambda: not rig.state.tasks)
     assert rig.complaints == []
-    assert rig.log.lines("debug") == ["The client left GET '/'"]
+    assert rig.log.lines("debug") == [f"The client left {rig.named()}"]
 
 
 @both_loops
@@ -100,7 +100,7 @@ async def test_other_error_after_the_client_has_left_is_logged() -> None:
     await turns()
     client.leave()
     await until(lambda: not rig.state.tasks)
-    assert rig.log.lines("error") == ["The application raised KeyError: GET '/'"]
+    assert rig.log.lines("error") == [f"The application raised KeyError: {rig.named()}"]
 
 
 @pytest.mark.parametrize("begun", [False, True])

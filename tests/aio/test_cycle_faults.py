@@ -41,8 +41,13 @@ by_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda exc: type(exc).__
 
 # -- wrong messages --------------------------------------------------------------------------------
 
+NO_MESSAGES: list[Any] = [None, "http.response.start", b"bytes", 5, [], ["type"], ("type", 1)]
 BEFORE_START: list[Any] = [
+    *NO_MESSAGES,
     {},
+    {"type": None},
+    {"type": 5},
+    {"type": ["http.response.start"]},
     {"type": "http.nonsense"},
     {"type": "websocket.accept"},
     body(b"early"),
@@ -67,6 +72,7 @@ BEFORE_START: list[Any] = [
     start(headers=[(b"content-length", b"5"), (b"content-length", b"6")]),
 ]
 AFTER_START: list[Any] = [
+    *NO_MESSAGES,
     {},
     {"type": "http.nonsense"},
     start(),
@@ -307,7 +313,7 @@ async def test_application_that_returns_too_early_is_an_error(begun: bool) -> No
     else:
         assert [response.status for response in client.responses()] == [500]
     assert rig.log.lines("error") == [
-        "The application returned without completing the response: GET '/'"
+        f"The application returned without completing the response: {rig.named()}"
     ]
 
 
@@ -363,7 +369,8 @@ async def test_request_cancelled_by_the_drain_gets_503(begun: bool) -> None:
             client.responses()
     else:
         assert [response.status for response in client.responses()] == [503]
-    assert rig.log.records[-1] == ("warning", "Cancelled at the end of the drain: GET '/'", None)
+    line = f"Cancelled at the end of the drain: {rig.named()}"
+    assert rig.log.records[-1] == ("warning", line, None)
 
 
 def test_application_that_is_closed_after_its_loop_is_left_alone(loop_kind: LoopKind) -> None:

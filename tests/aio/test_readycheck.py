@@ -66,8 +66,7 @@ async def test_the_application_sees_a_request_like_any_other() -> None:
         scopes.append(scope)
         await respond(send)
 
-    rig = Rig(app)
-    rig.state.root_path = "/api"
+    rig = Rig(app, root_path="/api")
     rig.state.lifespan_state = {"pool": 1}
     await ready_check(rig.state, "/ready?full=1")
     (scope,) = scopes

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kit.loopback import Bind, anonymous_tls, serving
-from kit.rig import Receive, Scope, Send, both_loops, respond, turns, until
+from kit.rig import Receive, Scope, Send, body, both_loops, respond, start, turns, until
 
 __all__: list[str] = []
 
@@ -152,11 +152,19 @@ async def test_backlog_is_taken_up_to_worker_connections() -> None:
 # -- worker_connections ----------------------------------------------------------------------------
 
 
+async def unfinished(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, and hold the place: whoever is idle would have to make room."""
+    await send(start())
+    await send(body(b"so far", more=True))
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 @pytest.mark.parametrize("burst", [False, True])
 @both_loops
 async def test_accepting_stops_at_worker_connections_and_goes_on_below(burst: bool) -> None:
     """Exactly that many, although several are accepted at once; one line, however often."""
-    async with serving(connections=6) as served:
+    async with serving(unfinished, connections=6) as served:
         if burst:
             served.server.suspend()
         peers = [await served.connect() for _ in range(9)]

@@ -166,7 +166,8 @@ async def test_application_that_does_not_listen_is_cancelled() -> None:
         await peer.close()
         await ending
         assert parse_responses(peer.received)[0].status == 503
-        assert served.log.lines() == ["Cancelled at the end of the drain: GET '/'"]
+        (line,) = served.log.lines()
+        assert line.startswith("Cancelled at the end of the drain: GET '/'")
 
 
 @both_loops

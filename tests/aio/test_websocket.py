@@ -41,6 +41,8 @@ async def test_scope_is_that_of_a_websocket() -> None:
     scope = app.scope
     assert (scope["type"], scope["scheme"], scope["path"]) == ("websocket", "ws", "/ws")
     assert scope["subprotocols"] == ["chat", "superchat"]
+    request_id = scope["extensions"].pop("gunicorn_asgi.request")["id"]
+    assert len(request_id) == 32
     assert scope["extensions"] == {"websocket.http.response": {}}
     assert scope["asgi"]["spec_version"] == "2.5"
     assert (b"upgrade", b"websocket") in scope["headers"]

@@ -15,6 +15,8 @@ from kit.ws import Frame, close_frame, frames, handshake, opened, text_frame, wa
 __all__: list[str] = []
 
 ACCEPTING = {"type": "websocket.accept"}
+# What the log calls the handshake of the kit.
+WS = "GET '/ws'"
 FAULTS = [
     ValueError("oops"),
     asyncio.CancelledError(),
@@ -297,7 +299,8 @@ async def test_error_after_the_end_is_logged() -> None:
     await turns()
     client.leave()
     await until(lambda: not rig.state.tasks)
-    assert rig.log.lines("error") == ["The WebSocket application raised"]
+    (line,) = rig.log.lines("error")
+    assert line == f"The WebSocket application raised: {rig.named(WS)}"
 
 
 @both_loops
@@ -439,8 +442,9 @@ async def test_application_cancelled_by_the_drain_is_a_warning(accepted: bool) -
         assert [frame.code for frame in frames(client)] == [1012]
     else:
         assert [response.status for response in client.responses()] == [503]
-    cancelled = ("warning", "Cancelled at the end of the drain: a WebSocket application", None)
-    assert rig.log.records == [cancelled]
+    request_id = app.scope["extensions"]["gunicorn_asgi.request"]["id"]
+    cancelled = f"Cancelled at the end of the drain: {WS} (request {request_id})"
+    assert rig.log.records == [("warning", cancelled, None)]
 
 
 @both_loops

@@ -22,7 +22,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.workertmp import WorkerTmp
 
 from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.head import RequestHead
 from kit.master import Master
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from gunicorn_asgi.aio.server import Listener, Server
-from gunicorn_asgi.aio.state import ASGIApp, ServerState
+from gunicorn_asgi.aio.listener import Listener
+from gunicorn_asgi.aio.server import Server
+from gunicorn_asgi.aio.state import ASGIApp, Policy, ServerState
 from gunicorn_asgi.protocol.limits import Limits
 from kit.fakes import FakeLog
 from kit.message import Response, request
@@ -87,10 +88,11 @@ class Serving:
     """A Server, its state and its clients."""
 
     def __init__(self, app: ASGIApp, socks: Iterable[socket.socket], **limits: Any) -> None:
-        """Take ``tls`` for the listeners; the rest is for Limits."""
+        """Take ``tls`` for the listeners and a ``policy``; the rest is for Limits."""
         self.log = FakeLog()
         self.tls: ssl.SSLContext | None = limits.pop("tls", None)
-        self.state = ServerState(app, self.log, Limits(**limits))
+        policy: Policy = limits.pop("policy", Policy())
+        self.state = ServerState(app, self.log, Limits(**limits), policy)
         self.socks = list(socks)
         self.server = Server(self.state, [Listener(sock, self.tls) for sock in self.socks])
         self.peers: list[Peer] = []

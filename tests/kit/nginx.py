@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from kit.waiting import wait_until
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["NGINX", "Nginx"]
+__all__ = ["NGINX", "Nginx", "stream_module"]
 
 # /usr/sbin is not on everybody's PATH.
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -25,7 +26,7 @@ NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/loca
 # One upstream, and no second try: what the server behind fails to answer is a 502. The upstream's
 # keepalive_timeout is shorter than the server's own, as it has to be with any server.
 _CONFIG = """\
-{user}daemon off;
+{main}{user}daemon off;
 pid nginx.pid;
 error_log error.log;
 worker_processes 1;
@@ -55,16 +56,31 @@ http {{
             proxy_set_header Connection $connection_field;
         }}
     }}
-}}
+{more}}}
 """
+
+
+def stream_module() -> str | None:
+    """The line that loads nginx's stream module; "" if it is built in, None if there is none."""
+    assert NGINX is not None
+    told = subprocess.run([NGINX, "-V"], capture_output=True, text=True, timeout=10).stderr
+    if re.search(r"--with-stream(?=\s|$)", told):
+        return ""
+    folder = re.search(r"--modules-path=(\S+)", told)
+    module = Path(folder[1], "ngx_stream_module.so") if folder else Path()
+    return f"load_module {module};\n" if module.is_file() else None
 
 
 class Nginx:
     """Runs from ``with`` to its end; ``connect`` opens a connection to it."""
 
-    def __init__(self, server: Address) -> None:
-        """Serve what listens at ``server``."""
+    def __init__(self, server: Address, more: str = "", main: str = "") -> None:
+        """Serve what listens at ``server``.
+
+        ``more``: further blocks of its http block; ``main``: what stands in front of everything.
+        """
         self.server = f"{server[0]}:{server[1]}" if isinstance(server, tuple) else f"unix:{server}"
+        self.more, self.main = more, main
         self.port = free_port()
         self.dir = Path()
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,7 +92,8 @@ class Nginx:
         config = self.dir / "nginx.conf"
         # Who starts it as root gets workers of another user, who may not open what is ours.
         user = "user root;\n" if os.geteuid() == 0 else ""
-        config.write_text(_CONFIG.format(user=user, server=self.server, port=self.port))
+        where = {"user": user, "server": self.server, "port": self.port}
+        config.write_text(_CONFIG.format(**where, more=self.more, main=self.main))
         self._process = subprocess.Popen(
             [NGINX, "-p", str(self.dir), "-c", str(config), "-e", str(self.dir / "error.log")],
             stdin=subprocess.DEVNULL,
@@ -97,9 +114,9 @@ class Nginx:
         """End it by its pid."""
         self._end()
 
-    def connect(self, timeout: float = 5.0) -> socket.socket:
-        """Open a connection to nginx."""
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout)
+    def connect(self, timeout: float = 5.0, port: int = 0) -> socket.socket:
+        """Open a connection to nginx; ``port``: to one of the further blocks."""
+        sock = socket.create_connection(("127.0.0.1", port or self.port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 

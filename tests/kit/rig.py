@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn_asgi.aio.deadlines import Deadlines
 from gunicorn_asgi.aio.http1 import HTTP1Protocol
-from gunicorn_asgi.aio.server import Listener
-from gunicorn_asgi.aio.state import ASGIApp, Message, Scope, ServerState
+from gunicorn_asgi.aio.listener import Listener
+from gunicorn_asgi.aio.overload import RateLimitedLog
+from gunicorn_asgi.aio.state import ASGIApp, Message, Policy, Scope, ServerState
 from gunicorn_asgi.protocol.limits import Limits
 from kit import fakes
 from kit.fakes import FakeClock, FakeLog, LoopKind, PeerTransport
-from kit.message import Response, WireError, parse_head, request
+from kit.message import Response, WireError, parse_fields, parse_head, request
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -48,6 +49,7 @@ __all__ = [
     "hello",
     "listener",
     "parse_responses",
+    "pathsend",
     "read_all",
     "request",
     "respond",
@@ -55,6 +57,7 @@ __all__ = [
     "start",
     "turns",
     "until",
+    "zerocopy",
 ]
 
 Receive = Callable[[], Awaitable[Message]]
@@ -112,6 +115,16 @@ def start(status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Mes
 def body(data: bytes = b"", more: bool = False) -> Message:
     """Build ``http.response.body``."""
     return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def pathsend(path: object) -> Message:
+    """Build ``http.response.pathsend``."""
+    return {"type": "http.response.pathsend", "path": path}
+
+
+def zerocopy(file: object, **more: Any) -> Message:
+    """Build ``http.response.zerocopysend``; ``more`` is its offset, count and more_body."""
+    return {"type": "http.response.zerocopysend", "file": file, **more}
 
 
 async def respond(
@@ -201,14 +214,23 @@ class Rig:
     ``records`` are the AccessRecords so far, ``counted`` the requests and handshakes.
     """
 
-    def __init__(self, app: ASGIApp = hello, *, root_path: str = "", **limits: Any) -> None:
-        """Serve ``app`` within ``Limits(**limits)``."""
+    def __init__(
+        self,
+        app: ASGIApp = hello,
+        *,
+        root_path: str = "",
+        policy: Policy | None = None,
+        **limits: Any,
+    ) -> None:
+        """Serve ``app`` within ``Limits(**limits)``; ``policy`` is for more than a root_path."""
         self.clock = FakeClock()
         self.log = FakeLog()
-        self.state = ServerState(app, self.log, Limits(**limits), root_path)
+        policy = policy or Policy(root_path=root_path)
+        self.state = ServerState(app, self.log, Limits(**limits), policy)
         loop = _ClockedLoop(self.state.loop, self.clock)
         self.state.loop = cast("asyncio.AbstractEventLoop", loop)
         self.state.clock = self.clock.time
+        self.state.refusals = RateLimitedLog(self.log, self.clock.time)
         self.state.deadlines = Deadlines(self.state.loop, self.state.connections)
         self.records: list[AccessRecord] = []
         self.state.on_complete = self.records.append
@@ -222,6 +244,10 @@ class Rig:
     def complaints(self) -> list[str]:
         """What was logged as a warning or an error."""
         return self.log.lines("warning", "error")
+
+    def named(self, name: str = "GET '/'") -> str:
+        """Call the first recorded request as the log does, by its id too."""
+        return f"{name} (request {self.records[0].head.request_id})"
 
     def connect(self, *, unix: str | bytes | None = None, **options: Any) -> Client:
         """Open a connection; the options are those of FakeTransport."""
@@ -320,12 +346,24 @@ def _parse_body(response: Response, data: bytes) -> bytes:
         if not line:
             raise WireError("no last chunk")
         size = int(line, 16)
+        if size == 0:
+            data = _parse_trailers(response, data)
+            break
         if data[size : size + 2] != b"\r\n":
             raise WireError(f"bad chunk: {line!r} {data!r}")
-        if size == 0:
-            data = data[2:]
-            break
         response.chunks.append(data[:size])
         response.body += data[:size]
         data = data[size + 2 :]
     return data
+
+
+def _parse_trailers(response: Response, data: bytes) -> bytes:
+    lines: list[bytes] = []
+    while True:
+        line, end, data = data.partition(b"\r\n")
+        if not end:
+            raise WireError(f"no end of the trailers: {line!r}")
+        if not line:
+            response.trailers = parse_fields(lines)
+            return data
+        lines.append(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable
@@ -186,7 +187,7 @@ class Wire:
             self.sock.settimeout(0)
             try:
                 self._read()
-            except (BlockingIOError, TimeoutError):
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
                 return False
             finally:
                 self.sock.settimeout(before)

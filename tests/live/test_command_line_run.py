@@ -234,7 +234,11 @@ def test_check_does_not_wait_for_ever(folder: Path) -> None:
         (("-b", "127.0.0.1:http"), "config", "'http' is not a valid port number."),
         (("-e", "NOVALUE"), "config", "environment setting 'NOVALUE' invalid"),
         (("-e", "GUNICORN_ASGI_LOOP=trio"), "settings", "asgi_loop is 'trio'"),
-        (("--proxy-protocol", "-w", "1"), "settings", "proxy_protocol is "),
+        (
+            ("--asgi-proxy-protocol-required", "1"),
+            "settings",
+            "asgi_proxy_protocol_required is True, but proxy_protocol is ",
+        ),
         (("--asgi-term-delay", "30"), "settings", "asgi_term_delay is 30"),
     ],
 )

@@ -36,8 +36,13 @@ async def app(scope, receive, send):
         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
     length = [(b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": length})
-    await send({"type": "http.response.body", "body": b"ok"})
+    # Whoever is idle would make room for those who wait: /held is answered, and not over.
+    held = scope["path"] == "/held"
+    await send({"type": "http.response.body", "body": b"ok", "more_body": held})
+    while held and (await receive())["type"] != "http.disconnect":
+        pass
 """
+HELD = request("GET", "/held")
 CAPPED = re.compile(r"worker_connections \(\d+\) reached")
 PAUSED = re.compile(r"Not accepting for \S+ s: .*Too many open files")
 
@@ -95,7 +100,7 @@ def test_exactly_worker_connections_are_accepted_and_the_next_ones_wait(
         (pid,) = m.workers()
         with crowd(m, cap + 5) as wires:
             for wire in wires:
-                wire.send(request())
+                wire.send(HELD)
             wait_until(lambda: count_answered(wires) == cap, 10, f"{cap} answers")
             check_that_it_rests(m, pid, next(wire for wire in wires if not answered(wire)))
             assert count_answered(wires) == cap
@@ -104,7 +109,7 @@ def test_exactly_worker_connections_are_accepted_and_the_next_ones_wait(
 def test_whoever_waits_is_accepted_as_soon_as_somebody_leaves(loop_kind: str) -> None:
     with master("--worker-connections", "3", loop=loop_kind) as m, crowd(m, 30) as wires:
         for wire in wires:
-            wire.send(request())
+            wire.send(HELD)
         left = list(wires)
         while left:
             wait_until(lambda: count_answered(left) == min(3, len(left)), 10, "the next answers")
@@ -115,6 +120,17 @@ def test_whoever_waits_is_accepted_as_soon_as_somebody_leaves(loop_kind: str) ->
         m.wait_log(CAPPED.pattern)
         # The brake is pulled again and again; one line is enough.
         assert len(CAPPED.findall(m.log())) == 1
+
+
+def test_whoever_waits_takes_the_place_of_an_idle_connection(loop_kind: str) -> None:
+    """CVE-2019-16770: nobody can be shut out by keeping connections."""
+    with master("--worker-connections", "3", loop=loop_kind) as m, crowd(m, 3) as idle:
+        assert {wire.request().status for wire in idle} == {200}
+        with crowd(m, 9) as wires:
+            for wire in wires:
+                wire.send(request())
+            assert {wire.recv_response().status for wire in wires} == {200}
+        assert {wire.wait_end() for wire in idle} == {"eof"}
 
 
 def test_websockets_are_connections_too() -> None:
@@ -142,7 +158,7 @@ def test_below_the_cap_nothing_is_said() -> None:
 def test_the_other_worker_takes_what_a_full_one_does_not() -> None:
     with master("--worker-connections", "4", workers=2) as m, crowd(m, 8) as wires:
         for wire in wires:
-            wire.send(request())
+            wire.send(HELD)
         assert {wire.recv_response().status for wire in wires} == {200}
         with Wire(m.connect(20)) as wire:
             wire.send(request())

@@ -40,7 +40,7 @@ MALFORMED = {
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     "http 2": (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 505),
-    "h2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "h2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "space before colon": (b"GET / HTTP/1.1\r\nHost : kit\r\n\r\n", 400),
     "folded": (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n", 400),
     "bare LF": (b"GET / HTTP/1.1\nHost: kit\n\n", 400),

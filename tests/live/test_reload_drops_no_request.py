@@ -95,15 +95,25 @@ def test_an_import_of_three_seconds_is_felt_by_no_request(workers: int) -> None:
         print(dict(load.counts()), load.slowest)  # noqa: T201 - the number behind the bound
 
 
+# The new generation boots for as long as the test likes.
+_UNTIL_GO = """
+import pathlib
+import time
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+"""
+
+
 def test_old_and_new_answers_mix_only_while_the_generations_change() -> None:
     with Master("app:app", workers=2, files={"app.py": source("old")}) as m:
         with Load(m.connect) as load:
-            m.write("app.py", source("new", first="import time; time.sleep(1)"))
+            m.write("app.py", source("new", first=_UNTIL_GO))
             mark = m.mark()
             m.signal(SIGHUP)
             m.wait_log("Worker holding", after=mark, count=2)
             load.wait(50)
             assert load.bodies() == {"old"}
+            m.write("go", "")
             m.wait_log("Worker leaving", after=mark, count=2)
             # Idle connections may bring one more request to an old worker.
             wait_until(lambda: len(m.workers()) == 2, 15)

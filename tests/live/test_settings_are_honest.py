@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from signal import SIGHUP
 
 import gunicorn
@@ -13,7 +14,7 @@ from gunicorn.config import Config
 from gunicorn_asgi.worker.arbiter import NOT_HONOURED
 from kit.master import READY, Master
 from kit.wire import Response, Wire
-from settings_table import OTHER_VALUES, REFUSED_VALUES
+from settings_table import CONTRADICTIONS, HONOURED_VALUES, OTHER_VALUES, REFUSED_VALUES
 
 __all__: list[str] = []
 
@@ -29,6 +30,11 @@ async def app(scope, receive, send):
 """
 }
 KNOWN = Config().settings
+
+
+def file(values: Mapping[str, object]) -> str:
+    """A config file."""
+    return "".join(f"{name} = {value!r}\n" for name, value in values.items())
 
 
 def ask(master: Master) -> Response:
@@ -54,6 +60,8 @@ BAD_VALUES = [
     ("asgi_drain_linger", "soon", "0 or more"),
     ("websocket_max_message_size", "16M", "0 or more"),
     ("root_path", "api", 'begins with "/"'),
+    ("asgi_shed_requests", "many", "a whole number, 0 or more"),
+    ("asgi_forwarded_fields", "x-forwarded-for", "a list of forwarded, x-forwarded-host"),
 ]
 
 
@@ -145,8 +153,7 @@ def test_a_mended_value_is_taken_at_the_next_hup() -> None:
 def test_every_setting_that_is_not_honoured_is_named_once() -> None:
     """All of them in one config file; the server serves, and says what it leaves out."""
     known = {name: value for name, value in OTHER_VALUES.items() if name in KNOWN}
-    config = "".join(f"{name} = {value!r}\n" for name, value in known.items())
-    with Master("app:app", files=APP, config=config, workers=2) as master:
+    with Master("app:app", files=APP, config=file(known), workers=2) as master:
         assert ask(master).status == 200
         told = re.findall(r"The setting (\w+) is set but not honoured: (.*)", master.log())
         assert Counter(name for name, _ in told) == Counter(list(known))
@@ -160,6 +167,14 @@ def test_a_default_start_warns_of_nothing() -> None:
         assert "[WARNING]" not in master.log()
 
 
+def test_a_setting_that_is_honoured_is_not_named() -> None:
+    """What a proxy says of a request, the PROXY protocol, limits and files are the server's."""
+    assert not set(HONOURED_VALUES) & set(NOT_HONOURED)
+    with Master("app:app", files=APP, config=file(HONOURED_VALUES)) as master:
+        assert ask(master).status == 200
+        assert "[WARNING]" not in master.log()
+
+
 def test_a_misspelt_name_is_told_with_a_suggestion() -> None:
     """Gunicorn drops unknown names without a word."""
     with Master("app:app", files=APP, config="asgi_drain_lingr = 3\n") as master:
@@ -169,17 +184,25 @@ def test_a_misspelt_name_is_told_with_a_suggestion() -> None:
 
 # -- refused ---------------------------------------------------------------------------------------
 
-REFUSALS = [
-    (name, value) for name, value, since in REFUSED_VALUES if gunicorn.version_info >= (since,)
+REFUSALS: list[tuple[str, Mapping[str, object]]] = [
+    *CONTRADICTIONS,
+    *(
+        (name, {name: value})
+        for name, value, since in REFUSED_VALUES
+        if gunicorn.version_info >= (since,)
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), REFUSALS)
-def test_what_cannot_be_served_is_refused_at_the_start(name: str, value: object) -> None:
+@pytest.mark.parametrize(("name", "values"), REFUSALS)
+def test_what_cannot_be_served_is_refused_at_the_start(
+    name: str, values: Mapping[str, object]
+) -> None:
     """By us, or by Gunicorn before us where a package is missing; in both cases with the name."""
-    log = refused(f"{name} = {value!r}\n")
+    log = refused(file(values))
     assert re.search(rf"^Error: .*{name}", log, re.MULTILINE)
     assert "Booting worker" not in log
+    assert "Traceback" not in log
 
 
 def test_a_tls_context_that_cannot_be_built_is_refused_at_the_start() -> None:

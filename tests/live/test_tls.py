@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kit.master import Master, wait_until
+from kit.tls import Certificates, client
 from kit.wire import WebSocketWire, Wire, WireError, chunked, request
 
 if TYPE_CHECKING:
@@ -38,56 +38,10 @@ async def app(scope, receive, send):
 """
 
 
-class Certificates:
-    """An authority of our own, and what it has signed, made by the openssl command."""
-
-    def __init__(self, path: Path) -> None:
-        """Make all of them in that directory."""
-        self.path = path
-        # Python 3.13 verifies strictly (RFC 5280, 4.2.1.3): an authority says what its key may do.
-        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        self._openssl("req", "-x509", *self._fresh("ca"), "-subj", "/CN=kit authority", *usage)
-        self._signed("server", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-        self._signed("client", "subjectAltName=DNS:client")
-        self._openssl("genrsa", "-out", self.key("foreign"), "2048")
-
-    def cert(self, name: str) -> str:
-        return str(self.path / f"{name}.pem")
-
-    def key(self, name: str) -> str:
-        return str(self.path / f"{name}.key")
-
-    def args(self) -> tuple[str, ...]:
-        """The command line of a server that has a certificate."""
-        return ("--certfile", self.cert("server"), "--keyfile", self.key("server"))
-
-    def _fresh(self, name: str) -> list[str]:
-        return ["-newkey", "rsa:2048", "-nodes", "-keyout", self.key(name), "-out", self.cert(name)]
-
-    def _signed(self, name: str, extension: str) -> None:
-        self._openssl(
-            *("req", "-x509", *self._fresh(name), "-subj", f"/CN={name}", "-addext", extension),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-            *("-CA", self.cert("ca"), "-CAkey", self.key("ca")),
-        )
-
-    def _openssl(self, *args: str) -> None:
-        done = subprocess.run(["openssl", *args], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """One set for all tests."""
     return Certificates(tmp_path_factory.mktemp("certs"))
-
-
-def client(certs: Certificates, *, cert: bool = False) -> ssl.SSLContext:
-    """A client that checks the server's certificate, and may have one of its own."""
-    context = ssl.create_default_context(cafile=certs.cert("ca"))
-    if cert:
-        context.load_cert_chain(certs.cert("client"), certs.key("client"))
-    return context
 
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
@@ -280,12 +234,12 @@ def test_a_required_client_certificate_is_required(certs: Certificates, loop: st
     args = (*certs.args(), "--ca-certs", certs.cert("ca"), "--cert-reqs", "2")
     env = {"GUNICORN_ASGI_LOOP": loop}
     with Master("app:app", *args, files={"app.py": NOTHING}, env=env) as master:
-        assert served(master, client(certs, cert=True))
+        assert served(master, client(certs, "client"))
         assert not served(master, client(certs))
         older = client(certs)
         older.maximum_version = ssl.TLSVersion.TLSv1_2
         assert not served(master, older)
-        assert served(master, client(certs, cert=True))
+        assert served(master, client(certs, "client"))
         assert "Traceback" not in master.log()
 
 
@@ -293,7 +247,7 @@ def test_an_optional_client_certificate_is_optional(certs: Certificates) -> None
     args = (*certs.args(), "--ca-certs", certs.cert("ca"), "--cert-reqs", "1")
     with Master("app:app", *args, files={"app.py": NOTHING}) as master:
         assert served(master, client(certs))
-        assert served(master, client(certs, cert=True))
+        assert served(master, client(certs, "client"))
 
 
 def test_only_the_ciphers_of_the_setting_are_spoken(certs: Certificates) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Event, Request
 
-from gunicorn_asgi.protocol.h1 import RequestHead, RequestParser
+from gunicorn_asgi.protocol.h1 import RequestParser
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.websocket import WebSocketConnection, WebSocketState
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
-from gunicorn_asgi.protocol.h1 import RequestHead, RequestParser
+from gunicorn_asgi.protocol.h1 import RequestParser
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.limits import Limits
 
 __all__ = ["CHUNKED", "H2C", "POST", "TRAILERS", "WEBSOCKET", "Recorder", "Stream", "get"]
@@ -56,13 +57,16 @@ class Stream:
                 self.error = exc
 
     @property
-    def seen(self) -> object:
-        """All that a connection learns, in a form that can be compared."""
-        heads = [
+    def heads(self) -> list[tuple[object, ...]]:
+        """The heads in a form that can be compared."""
+        return [
             tuple(getattr(head, name) for name in RequestHead.__slots__) for head in self.sink.heads
         ]
-        status = self.error and self.error.status_hint
-        return heads, self.sink.bodies, self.sink.complete, self.rest, status
+
+    @property
+    def seen(self) -> object:
+        """All that a connection learns, in a form that can be compared."""
+        return self.heads, self.sink.bodies, self.sink.complete, self.rest, self.status
 
     @property
     def status(self) -> int | None:

@@ -12,8 +12,9 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger, SafeAtoms
 
 from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
-from gunicorn_asgi.protocol.h1 import RequestHead
-from gunicorn_asgi.protocol.scope import Peer, http_scope
+from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
+from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.scope import Peer, Scopes
 
 __all__: list[str] = []
 
@@ -41,7 +42,8 @@ def record(
 ) -> AccessRecord:
     """A finished exchange, as aio makes it."""
     head = RequestHead("POST", b"/a%20b?c=d", "1.1", fields, True)
-    scope = {} if refused else http_scope(head, peer, "/root")
+    head.request_id = "given"
+    scope = {} if refused else Scopes(ForwardedPolicy(), "/root").http(head, peer, None)
     headers = [(b"Content-Type", b"text/html"), (b"x-id", b"7")]
     return AccessRecord(head, scope, status, headers, 12, duration)
 
@@ -94,6 +96,7 @@ def atoms(exchange: AccessRecord) -> dict[str, Any]:
         ("{remote_addr}e", "192.0.2.1"),
         ("{remote_port}e", "50000"),
         ("{wsgi.url_scheme}e", "https"),
+        ("{request_id}e", "given"),
         ("{content_type}e", "text/plain"),
         ("{content_length}e", "3"),
         ("{http_host}e", "example.com"),
@@ -131,6 +134,13 @@ def test_what_is_not_known_is_a_dash(atom: str, value: str) -> None:
     assert found[atom] == value
     for missing in ("{remote_addr}e", "{remote_port}e", "{server_port}e", "{x}i", "{x}o"):
         assert SafeAtoms(found)[missing] == "-"
+
+
+def test_a_request_without_an_id_has_none() -> None:
+    """asgi_request_id_field = "", or a request that was refused before it had one."""
+    exchange = record()
+    exchange.head.request_id = ""
+    assert SafeAtoms(atoms(exchange))["{request_id}e"] == "-"
 
 
 def test_a_refused_request_is_logged_too() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from gunicorn import config
+from gunicorn.http import message
 
 from gunicorn_asgi.protocol.limits import DrainSchedule, Limits
 
@@ -47,10 +48,28 @@ def test_the_largest_legal_head_fits_into_the_head_size() -> None:
     assert limits.head_size == len(head)
 
 
-@pytest.mark.parametrize("none", [{"request_line": 0}, {"request_field_size": 0}])
-def test_a_part_without_limit_makes_a_head_without_limit(none: dict[str, int]) -> None:
-    """limit_request_line, limit_request_field_size: 0 is no limit."""
-    assert Limits(**none).head_size == 0
+@pytest.mark.parametrize(
+    ("none", "taken"),
+    [
+        ({"request_line": 0}, {"request_line": 8190}),
+        ({"request_field_size": 0}, {"request_field_size": 64 * 1024}),
+        ({"request_line": 0, "request_field_size": 0}, {"request_line": 8190}),
+    ],
+    ids=["line", "field", "both"],
+)
+def test_a_part_without_limit_still_makes_a_head_with_one(
+    none: dict[str, int], taken: dict[str, int]
+) -> None:
+    """limit_request_line, limit_request_field_size: 0 is no limit, but a head is never endless."""
+    limits = Limits(request_fields=3, **none)
+    assert limits.head_size == Limits(**{"request_fields": 3, **none, **taken}).head_size
+    assert 0 < limits.head_size < 3 * 64 * 1024 + 8190 + 64
+
+
+def test_a_line_without_limit_counts_as_gunicorns_longest() -> None:
+    """gunicorn/http/message.py: its limit_request_line goes up to there."""
+    without, one_byte = Limits(request_line=0).head_size, Limits(request_line=1).head_size
+    assert without - one_byte == message.MAX_REQUEST_LINE - 1
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.1, 1.0, 3.0, 30.0, 3600.0])

@@ -275,7 +275,7 @@ def test_every_client_reads_the_same_response(
     headers = [(b"content-length", b"%d" % len(BODY))] if given else []
     encoder = begun(headers, status=status, method=method, version=version)
     raw = encoder.head(DATE, len(BODY) if final else None, True)
-    raw += encoder.body(BODY[:2]) + encoder.body(b"") + encoder.body(BODY[2:]) + encoder.end()
+    raw += encoder.body(BODY[:2]) + encoder.body(b"") + encoder.body(BODY[2:], last=True)
 
     assert encoder.framing is expected_framing(status, method, version, bool(final or given))
     bodyless = encoder.framing is Framing.NONE
@@ -334,7 +334,7 @@ def test_a_close_delimited_body_closes_even_if_all_wish_to_live() -> None:
     assert b"\r\nconnection: close\r\n" in encoder.head(DATE, None, True)
     assert not encoder.keep_alive
     assert encoder.body(b"abc") == b"abc"
-    assert encoder.end() == b""
+    assert encoder.body(b"", last=True) == b""
 
 
 def test_an_empty_chunk_does_not_end_a_chunked_body() -> None:
@@ -343,7 +343,7 @@ def test_an_empty_chunk_does_not_end_a_chunked_body() -> None:
     encoder.head(DATE, None, True)
     assert encoder.body(b"") == b""
     assert encoder.body(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
-    assert encoder.end() == b"0\r\n\r\n"
+    assert encoder.body(b"", last=True) == b"0\r\n\r\n"
 
 
 # -- too long, too short -------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_less_than_promised_is_refused(pieces: list[bytes]) -> None:
         encoder.body(piece)
     assert encoder.remaining == 5 - sum(map(len, pieces))
     with pytest.raises(LocalProtocolError, match="shorter than its content-length"):
-        encoder.end()
+        encoder.body(b"", last=True)
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304), ("GET", 204)])
@@ -387,7 +387,7 @@ def test_a_body_that_must_not_be_is_dropped(method: str, status: int, body: byte
     encoder = begun([(b"content-length", b"5")], method=method, status=status)
     encoder.head(DATE, None, True)
     assert encoder.body(body) == b""
-    assert encoder.end() == b""
+    assert encoder.body(b"", last=True) == b""
     assert encoder.keep_alive
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import ssl
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,16 +12,18 @@ import gunicorn
 import pytest
 from gunicorn.config import Config
 
+from configs import Value
 from gunicorn_asgi.worker import arbiter
 from gunicorn_asgi.worker.arbiter import (
     NOT_HONOURED,
     REFUSED,
     check,
     check_settings,
-    check_tls,
 )
-from gunicorn_asgi.worker.settings import DEFINITIONS, SettingError
-from settings_table import OTHER_VALUES, REFUSED_VALUES
+from gunicorn_asgi.worker.definitions import DEFINITIONS
+from gunicorn_asgi.worker.settings import SettingError
+from gunicorn_asgi.worker.tls import check_tls
+from settings_table import CONTRADICTIONS, HONOURED_VALUES, OTHER_VALUES, REFUSED_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,8 +155,16 @@ def test_a_setting_that_is_set_to_its_default_gets_none(name: str, log: Log) -> 
     setting = KNOWN[name]
     value = type(setting)().get()
     if isinstance(value, list):
-        value = ",".join(value)
+        value = ",".join(map(str, value))
     check(config(**{name: value}), log)
+    assert log.lines == []
+
+
+@pytest.mark.parametrize("name", sorted(HONOURED_VALUES))
+def test_a_setting_that_is_set_and_honoured_gets_none(name: str, log: Log) -> None:
+    """It stands among the honoured ones, and the check leaves it in peace."""
+    assert name in CLASSES["HONOURED"]
+    check(config(**{name: HONOURED_VALUES[name]}), log)
     assert log.lines == []
 
 
@@ -188,9 +197,14 @@ def test_preload_app_is_told_what_hup_does_then(log: Log) -> None:
 
 # -- check(): what is refused ----------------------------------------------------------------------
 
-REFUSALS = [
-    (name, value) for name, value, since in REFUSED_VALUES if gunicorn.version_info >= (since,)
-]
+
+def told(name: str, value: object) -> Config:
+    """A Config with that value; in place of a Gunicorn that does not know the setting yet."""
+    if name in KNOWN:
+        return config(**{name: value})
+    cfg = Config()
+    cfg.settings[name] = Value(value)
+    return cfg
 
 
 def test_every_refused_setting_has_a_value_to_test_it_with() -> None:
@@ -198,10 +212,10 @@ def test_every_refused_setting_has_a_value_to_test_it_with() -> None:
     assert {name for name, _, _ in REFUSED_VALUES} == CLASSES["REFUSED"]
 
 
-@pytest.mark.parametrize(("name", "value"), REFUSALS)
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in REFUSED_VALUES])
 def test_what_cannot_be_served_is_refused(name: str, value: object, log: Log) -> None:
     """Before the first fork, with name, value and what is allowed."""
-    cfg = config(**{name: value})
+    cfg = told(name, value)
     with pytest.raises(SettingError) as caught:
         check(cfg, log)
     text = str(caught.value)
@@ -210,32 +224,31 @@ def test_what_cannot_be_served_is_refused(name: str, value: object, log: Log) ->
     assert log.lines == []
 
 
-def allowed_values() -> list[tuple[str, object]]:
-    """Those that this Gunicorn takes: 23 has a bool where 27 has a word."""
-    pairs = [(name, value) for name, allowed, _ in REFUSED for value in sorted(allowed, key=str)]
-    return [(name, value) for name, value in pairs if name in KNOWN and takes(name, value)]
+ALLOWED = [(name, value) for name, allowed, _ in REFUSED for value in sorted(allowed, key=str)]
 
 
-def takes(name: str, value: object) -> bool:
-    try:
-        config(**{name: value})
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def test_the_default_is_always_allowed() -> None:
-    """Otherwise no server would start."""
-    names = {name for name, _ in allowed_values()}
-    assert names == {name for name, _, _ in REFUSED} & set(KNOWN)
-    assert "proxy_protocol" in names
-
-
-@pytest.mark.parametrize(("name", "value"), allowed_values())
+@pytest.mark.parametrize(("name", "value"), ALLOWED)
 def test_an_allowed_value_is_not_refused(name: str, value: object, log: Log) -> None:
-    """Also when it is said explicitly."""
-    check(config(**{name: value}), log)
+    """Also when it is said explicitly. The default is one of them, or no server would start."""
+    check(told(name, value), log)
     assert log.lines == []
+    if name in KNOWN:
+        assert (name, KNOWN[name].get()) in ALLOWED
+
+
+@pytest.mark.parametrize(("name", "values"), CONTRADICTIONS)
+def test_settings_that_contradict_each_other_are_refused(
+    name: str,
+    values: dict[str, object],
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """See test_settings.py and test_settings_proxies.py for the sentences."""
+    gunicorns = {each: value for each, value in values.items() if each in KNOWN}
+    config_file(monkeypatch, tmp_path / "c.py", **values)
+    with pytest.raises(SettingError, match=f"^{name} is "):
+        check(config(**gunicorns), log)
 
 
 def test_a_bad_value_of_ours_is_refused(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,75 +278,6 @@ def test_a_loop_that_is_installed_is_not_refused(
     monkeypatch.setenv("GUNICORN_ASGI_LOOP", kind)
     check(Config(), log)
     assert log.lines == []
-
-
-# -- check(): TLS ----------------------------------------------------------------------------------
-
-
-def test_a_tls_context_that_cannot_be_built_is_refused(log: Log, tmp_path: Path) -> None:
-    """A worker would otherwise die again and again, or serve plain HTTP on a TLS port."""
-    certificate = tmp_path / "cert.pem"
-    certificate.write_text("no certificate")
-    with pytest.raises(SettingError, match="TLS cannot be set up: SSLError"):
-        check(config(certfile=str(certificate)), log)
-
-
-def test_a_key_without_a_certificate_is_refused(log: Log, tmp_path: Path) -> None:
-    """Gunicorn's is_ssl is true then too."""
-    key = tmp_path / "key.pem"
-    key.write_text("no key")
-    with pytest.raises(SettingError, match="TLS cannot be set up: TypeError"):
-        check(config(keyfile=str(key)), log)
-
-
-def test_an_ssl_context_hook_that_raises_is_refused_with_its_reason(
-    log: Log, tmp_path: Path
-) -> None:
-    """The hook is the user's code, so it may raise anything."""
-    (tmp_path / "cert.pem").touch()
-
-    def hook(_config: object, _factory: object) -> None:
-        raise LookupError("the vault is closed")
-
-    with pytest.raises(SettingError, match="LookupError: the vault is closed"):
-        check(config(certfile=str(tmp_path / "cert.pem"), ssl_context=hook), log)
-
-
-@pytest.mark.parametrize("made", [None, "a context", ["a context"]])
-def test_an_ssl_context_hook_that_makes_no_context_is_refused(
-    made: object, log: Log, tmp_path: Path
-) -> None:
-    """None would mean plain HTTP on a TLS port."""
-    (tmp_path / "cert.pem").touch()
-
-    def hook(_config: object, _factory: object) -> object:
-        return made
-
-    with pytest.raises(SettingError, match="which is no SSLContext"):
-        check(config(certfile=str(tmp_path / "cert.pem"), ssl_context=hook), log)
-
-
-def test_a_tls_context_that_can_be_built_is_not_refused(log: Log, tmp_path: Path) -> None:
-    """The hook's verdict counts, not the files'; the worker gets what the hook makes."""
-    (tmp_path / "cert.pem").touch()
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-
-    def hook(_config: object, _factory: object) -> ssl.SSLContext:
-        return made
-
-    cfg = config(certfile=str(tmp_path / "cert.pem"), ssl_context=hook)
-    check(cfg, log)
-    assert log.lines == []
-    assert arbiter.tls_context(cfg) is made
-
-
-def test_without_tls_there_is_no_context() -> None:
-    """Nor is the hook asked."""
-
-    def hook(_config: object, _factory: object) -> ssl.SSLContext:
-        raise AssertionError("nobody wants TLS")
-
-    assert arbiter.tls_context(config(ssl_context=hook)) is None
 
 
 # -- the halves of check() -------------------------------------------------------------------------

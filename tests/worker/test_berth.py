@@ -11,8 +11,9 @@ from gunicorn.config import Config
 from boards import new_board
 from gunicorn_asgi.worker import arbiter
 from gunicorn_asgi.worker.arbiter import PROVED, berth, guard_reload
+from gunicorn_asgi.worker.definitions import DEFINITIONS
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard
-from gunicorn_asgi.worker.settings import DEFINITIONS, SettingError
+from gunicorn_asgi.worker.settings import SettingError
 from kit.fakes import FakeLog
 
 __all__: list[str] = []

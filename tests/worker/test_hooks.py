@@ -10,7 +10,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from gunicorn_asgi.protocol.accesslog import AccessRecord
-from gunicorn_asgi.protocol.h1 import RequestHead
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.worker.hooks import Hooks
 
 if TYPE_CHECKING:

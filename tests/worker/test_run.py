@@ -13,7 +13,8 @@ from gunicorn.config import Config
 
 from gunicorn_asgi.worker.command.check import complaint_about
 from gunicorn_asgi.worker.command.run import Launcher, flag, register
-from gunicorn_asgi.worker.settings import DEFINITIONS, Settings
+from gunicorn_asgi.worker.definitions import DEFINITIONS
+from gunicorn_asgi.worker.settings import Settings
 
 __all__: list[str] = []
 
@@ -64,13 +65,35 @@ OTHER = {
     "asgi_term_delay": ("2", 2.0),
     "asgi_max_rss": ("1000000", 1_000_000),
     "asgi_max_age": ("3600", 3600.0),
+    "asgi_limit_request_body": ("1048576", 1_048_576),
+    "asgi_first_byte_timeout": ("5", 5.0),
+    "asgi_request_head_timeout": ("6", 6.0),
+    "asgi_body_timeout": ("7", 7.0),
+    "asgi_write_timeout": ("8", 8.0),
+    "asgi_min_data_rate": ("100", 100),
+    "asgi_linger_timeout": ("0", 0.0),
+    "asgi_request_timeout": ("30", 30.0),
+    "asgi_tls_handshake_timeout": ("4", 4.0),
+    "asgi_shed_requests": ("500", 500),
+    "asgi_shed_lag": ("0.5", 0.5),
+    "asgi_forwarded_fields": (
+        "x-forwarded-host,X-Forwarded-Port",
+        ("x-forwarded-host", "x-forwarded-port"),
+    ),
+    "asgi_proxy_protocol_required": ("yes", True),
+    "asgi_request_id_field": ("X-Correlation-ID", "x-correlation-id"),
+    "asgi_request_id_response": ("true", True),
+    "asgi_tls_reload": ("no", False),
 }
+# What has to stand in the config file beside a value: some make no sense alone.
+BESIDE = {"asgi_proxy_protocol_required": "proxy_protocol = True\n"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_of_ours_is_a_flag(conf: Path, name: str) -> None:
     """Whether this Gunicorn has it by itself or not."""
     text, expected = OTHER[name]
+    conf.write_text(BESIDE.get(name, ""))
     assert value(name, conf, flag(name), text) == expected
     assert value(name, conf) != expected
 
@@ -79,7 +102,7 @@ def test_every_setting_of_ours_is_a_flag(conf: Path, name: str) -> None:
 def test_the_config_file_sets_them_too(conf: Path, name: str) -> None:
     """On the way that Gunicorn's own settings take; the flag wins over it, as with those."""
     _, expected = OTHER[name]
-    conf.write_text(f"{name} = {expected!r}\n")
+    conf.write_text(f"{BESIDE.get(name, '')}{name} = {expected!r}\n")
     assert value(name, conf) == expected
 
 
@@ -127,6 +150,24 @@ def test_a_bad_value_is_refused_as_gunicorn_refuses_its_own(
         r"\nError: asgi_(drain_linger is 'soon'|ready_check is 'healthz'), which is not a .+\n"
     )
     assert re.search(pattern, capsys.readouterr().err)
+
+
+PLACEHOLDERS = [
+    ("asgi_loop", "STRING"),
+    ("asgi_body_timeout", "SECONDS"),
+    ("asgi_max_rss", "BYTES"),
+    ("asgi_shed_requests", "COUNT"),
+    ("asgi_min_data_rate", "RATE"),
+    ("asgi_forwarded_fields", "LIST"),
+    ("asgi_tls_reload", "BOOL"),
+    ("asgi_request_id_field", "STRING"),
+]
+
+
+@pytest.mark.parametrize(("name", "placeholder"), PLACEHOLDERS)
+def test_the_help_says_what_kind_of_value_a_flag_takes(name: str, placeholder: str) -> None:
+    (found,) = (each.placeholder for each in DEFINITIONS if each.name == name)
+    assert found == placeholder
 
 
 @pytest.mark.usefixtures("conf")
@@ -192,9 +233,9 @@ def wsgi(environ: object, start_response: object) -> None: ...
 def asgi2(scope: object) -> None: ...
 
 
-@pytest.mark.parametrize("app", [Application(), function, open_function, with_default, type])
+@pytest.mark.parametrize("app", [Application(), function, open_function, with_default, type, asgi2])
 def test_what_may_be_an_asgi_application_is_left_in_peace(app: Callable[..., object]) -> None:
-    """And what does not tell: many things made in C have no signature."""
+    """And those of ASGI 2, and what does not tell: many things made in C have no signature."""
     assert complaint_about(app) == ""
 
 
@@ -204,7 +245,6 @@ def test_what_may_be_an_asgi_application_is_left_in_peace(app: Callable[..., obj
         (factory, "is it a factory|if it is a factory"),
         (factory_with_default, "if it is a factory"),
         (wsgi, r"wsgi\(environ.*is it a WSGI application"),
-        (asgi2, r"asgi2\(scope"),
         (Application, "if it is a factory"),
     ],
 )

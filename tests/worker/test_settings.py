@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from gunicorn.config import Config
 
+from configs import ConfigFile, forget_the_machine, gunicorn_config
 from gunicorn_asgi.protocol.limits import Limits
-from gunicorn_asgi.worker.settings import DEFINITIONS, SettingError, Settings
+from gunicorn_asgi.worker.definitions import DEFINITIONS
+from gunicorn_asgi.worker.settings import SettingError, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 __all__: list[str] = []
@@ -26,63 +26,13 @@ BY_NAME = {definition.name: definition for definition in DEFINITIONS}
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine's and no config file of another test speaks here."""
-    for definition in DEFINITIONS:
-        monkeypatch.delenv(definition.variable, raising=False)
-    monkeypatch.delitem(sys.modules, "__config__", raising=False)
-
-
-class ConfigFile:
-    """Stands for the config file as Gunicorn leaves it behind: a module in sys.modules."""
-
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path = path
-        self._monkeypatch = monkeypatch
-
-    def says(self, values: Mapping[str, object], module_name: str = "__config__") -> None:
-        """Gunicorn has executed a file with these names in it."""
-        self.path.touch()
-        module = ModuleType(module_name)
-        module.__file__ = str(self.path)
-        vars(module).update(values)
-        self._monkeypatch.setitem(sys.modules, module_name, module)
+    forget_the_machine(monkeypatch)
 
 
 @pytest.fixture
 def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFile:
     """Nothing is said yet."""
     return ConfigFile(tmp_path / "gunicorn.conf.py", monkeypatch)
-
-
-class OtherGunicorn:
-    """A Config of a Gunicorn that knows other settings than the one installed."""
-
-    def __init__(self, cfg: Config) -> None:
-        self._cfg = cfg
-        self.settings = {name: value for name, value in cfg.settings.items() if name not in NAMES}
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._cfg, name)
-
-
-class Value:
-    """A setting of Gunicorn's that holds a value."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def get(self) -> object:
-        """As a setting's."""
-        return self.value
-
-
-def gunicorn_config(own: Mapping[str, object] | None = None, /, **values: object) -> Config:
-    """A Config whose Gunicorn knows of ours only what is in ``own``; ``values`` are Gunicorn's."""
-    cfg = Config()
-    for name, value in values.items():
-        cfg.set(name, value)
-    other = OtherGunicorn(cfg)
-    other.settings |= {name: Value(value) for name, value in (own or {}).items()}
-    return other
 
 
 def resolved(cfg: Config, name: str) -> object:
@@ -135,6 +85,22 @@ THREE: dict[str, tuple[str, object, object]] = {
     "asgi_term_delay": ("1", 2, 4),
     "asgi_max_rss": ("1", 2, 4),
     "asgi_max_age": ("1", 2, 4),
+    "asgi_limit_request_body": ("1", 2, 4),
+    "asgi_first_byte_timeout": ("1", 2, 4),
+    "asgi_request_head_timeout": ("1", 2, 4),
+    "asgi_body_timeout": ("1", 2, 4),
+    "asgi_write_timeout": ("1", 2, 4),
+    "asgi_min_data_rate": ("1", 2, 4),
+    "asgi_linger_timeout": ("1", 2, 4),
+    "asgi_request_timeout": ("1", 2, 4),
+    "asgi_tls_handshake_timeout": ("1", 2, 4),
+    "asgi_shed_requests": ("1", 2, 4),
+    "asgi_shed_lag": ("1", 2, 4),
+    "asgi_forwarded_fields": ("forwarded", ("x-forwarded-host",), ("x-forwarded-port",)),
+    "asgi_proxy_protocol_required": ("no", False, False),
+    "asgi_request_id_field": ("x-env", "x-gunicorn", "x-file"),
+    "asgi_request_id_response": ("yes", False, True),
+    "asgi_tls_reload": ("yes", False, False),
 }
 
 
@@ -233,6 +199,23 @@ GOOD: list[tuple[str, object, object]] = [
     ("asgi_term_delay", "29.9", 29.9),
     ("asgi_max_rss", "500000000", 500000000),
     ("asgi_max_age", 3600, 3600.0),
+    ("asgi_limit_request_body", "1048576", 1048576),
+    ("asgi_first_byte_timeout", 0, 0.0),
+    ("asgi_shed_requests", "100", 100),
+    ("asgi_shed_requests", 1e2, 100),
+    ("asgi_min_data_rate", "0", 0),
+    ("asgi_shed_lag", "0.25", 0.25),
+    ("asgi_forwarded_fields", "", ()),
+    ("asgi_forwarded_fields", [], ()),
+    (
+        "asgi_forwarded_fields",
+        " X-Forwarded-Host, x-forwarded-port,",
+        ("x-forwarded-host", "x-forwarded-port"),
+    ),
+    ("asgi_forwarded_fields", ["Forwarded"], ("forwarded",)),
+    ("asgi_forwarded_fields", ("X-Forwarded-Prefix",), ("x-forwarded-prefix",)),
+    ("asgi_request_id_field", " X-Correlation-ID ", "x-correlation-id"),
+    ("asgi_request_id_field", "", ""),
 ]
 
 WORDS = "one of "
@@ -240,6 +223,10 @@ SECONDS = "a number of seconds, 0 or more"
 BYTES = "number of bytes, 0 or more"
 PATH = 'a path that begins with "/", or nothing'
 FLAG = "true or false"
+COUNT = "a whole number, 0 or more"
+RATE = "a whole number of bytes per second, 0 or more"
+FIELDS = "a list of forwarded, x-forwarded-host, x-forwarded-port, x-forwarded-prefix"
+FIELD = "a field name that HTTP itself has no use for, or nothing"
 BAD: list[tuple[str, object, str]] = [
     ("asgi_loop", "trio", "one of auto, uvloop, asyncio"),
     ("asgi_loop", None, WORDS),
@@ -274,6 +261,24 @@ BAD: list[tuple[str, object, str]] = [
     ("asgi_term_delay", -1, SECONDS),
     ("asgi_max_rss", "1G", BYTES),
     ("asgi_max_age", "a day", SECONDS),
+    ("asgi_limit_request_body", "1M", BYTES),
+    ("asgi_body_timeout", None, SECONDS),
+    ("asgi_shed_requests", "many", COUNT),
+    ("asgi_shed_requests", -1, COUNT),
+    ("asgi_shed_requests", 0.5, COUNT),
+    ("asgi_min_data_rate", "240 B/s", RATE),
+    ("asgi_min_data_rate", 0.5, RATE),
+    ("asgi_forwarded_fields", "x-forwarded-for", FIELDS),
+    ("asgi_forwarded_fields", "forwarded x-forwarded-host", FIELDS),
+    ("asgi_forwarded_fields", ["forwarded", None], FIELDS),
+    ("asgi_forwarded_fields", None, FIELDS),
+    ("asgi_forwarded_fields", {"forwarded": 1}, FIELDS),
+    ("asgi_request_id_field", "x request id", FIELD),
+    ("asgi_request_id_field", "x-id\nx", FIELD),
+    ("asgi_request_id_field", "x-\xefd", FIELD),
+    ("asgi_request_id_field", None, FIELD),
+    ("asgi_request_id_field", "Content-Length", FIELD),
+    ("asgi_request_id_field", "transfer-encoding", FIELD),
 ]
 
 
@@ -385,6 +390,8 @@ def test_unknown_names_are_told_in_their_order(config_file: ConfigFile) -> None:
 LIMITS: list[tuple[str, str, object, object]] = [
     ("request_line", "limit_request_line", 1000, 1000),
     ("request_line", "limit_request_line", 0, 0),
+    ("request_line", "limit_request_line", 8190, 8190),
+    ("request_line", "limit_request_line", 99999, 8190),
     ("request_fields", "limit_request_fields", 7, 7),
     ("request_fields", "limit_request_fields", 0, 32768),
     ("request_fields", "limit_request_fields", 99999, 32768),
@@ -395,7 +402,31 @@ LIMITS: list[tuple[str, str, object, object]] = [
     ("disconnect_grace", "asgi_disconnect_grace_period", 1.5, 1.5),
     ("drain_linger", "asgi_drain_linger", 2.5, 2.5),
     ("websocket_message", "websocket_max_message_size", 3, 3),
+    ("request_body", "asgi_limit_request_body", 11, 11),
+    ("first_byte", "asgi_first_byte_timeout", 12.5, 12.5),
+    ("request_head", "asgi_request_head_timeout", 13.5, 13.5),
+    ("body", "asgi_body_timeout", 14.5, 14.5),
+    ("write", "asgi_write_timeout", 15.5, 15.5),
+    ("min_data_rate", "asgi_min_data_rate", 16, 16),
+    ("linger", "asgi_linger_timeout", 17.5, 17.5),
+    ("request", "asgi_request_timeout", 18.5, 18.5),
+    ("tls_handshake", "asgi_tls_handshake_timeout", 19.5, 19.5),
+    ("shed_requests", "asgi_shed_requests", 20, 20),
+    ("shed_lag", "asgi_shed_lag", 21.5, 21.5),
 ]
+
+# Those that no setting changes: what they are worth does not depend on the site.
+FIXED = {
+    *("chunk_overhead", "read_buffer", "write_buffer", "discard_body"),
+    *("websocket_close", "close_spread", "accept_pause"),
+}
+
+
+def test_every_limit_is_set_by_a_setting_that_is_tested_or_is_fixed() -> None:
+    """A new limit needs a line in one of the two."""
+    limits = {limit for limit, *_ in LIMITS}
+    assert limits | FIXED == {each.name for each in fields(Limits)}
+    assert not limits & FIXED
 
 
 @pytest.mark.parametrize(("limit", "name", "given", "taken"), LIMITS)

@@ -18,10 +18,12 @@ from gunicorn import util
 from gunicorn.config import Config
 from gunicorn.errors import AppImportError
 
+from gunicorn_asgi.aio.compat import single_callable
 from gunicorn_asgi.worker import arbiter
 from gunicorn_asgi.worker.command.output import say
 from gunicorn_asgi.worker.command.run import Launcher
 from gunicorn_asgi.worker.settings import SettingError, Settings
+from gunicorn_asgi.worker.tls import check_tls
 from gunicorn_asgi.worker.worker import Worker
 
 __all__ = ["check", "complaint_about"]
@@ -128,7 +130,7 @@ def _tls(cfg: Config) -> str:
         return "off"
     files = f"certfile {cfg.certfile}, keyfile {cfg.keyfile}"
     try:
-        arbiter.check_tls(cfg)
+        check_tls(cfg)
     except SettingError as exc:  # OpenSSL does not say which file it could not open
         raise _Failed(f"{exc} ({files})") from exc
     return files
@@ -203,7 +205,11 @@ def complaint_about(app: Callable[..., object]) -> str:
     if _takes(signature, 3):
         return ""
     hint = ""
-    if _takes(signature, 0):
+    # Of ASGI 2 is what takes a scope, and nothing less.
+    may_be_factory = _takes(signature, 0)
+    if single_callable(app) is not app and not may_be_factory:
+        return ""
+    if may_be_factory:
         hint = ": if it is a factory, write it with parentheses, as in app:create()"
     elif _takes(signature, 2):
         hint = ": is it a WSGI application?"

@@ -14,13 +14,11 @@ from typing import Any
 from gunicorn import config
 from gunicorn.app.wsgiapp import WSGIApplication
 
-from gunicorn_asgi.worker.settings import DEFINITIONS, Definition
+from gunicorn_asgi.worker.definitions import DEFINITIONS, Definition
 
 __all__ = ["WORKER_CLASS", "Launcher", "flag", "register", "run"]
 
 WORKER_CLASS = "gunicorn_asgi.Worker"
-
-_PLACEHOLDERS = {bool: "BOOL", float: "SECONDS", int: "BYTES", str: "STRING"}
 
 
 def flag(name: str) -> str:
@@ -45,7 +43,7 @@ def _register(definition: Definition) -> None:
             "name": definition.name,
             "section": "gunicorn_asgi",
             "cli": [flag(definition.name)],
-            "meta": _PLACEHOLDERS[type(definition.default)],
+            "meta": definition.placeholder,
             "validator": _validator(definition),
             "default": definition.default,
             "desc": definition.description,

@@ -1,0 +1,198 @@
+"""The clocks of a connection, and the sweep that looks at all of them.
+
+A timer of its own for each clock, set and cancelled with each request, costs about a
+microsecond a request; a sweep over ten thousand connections costs a millisecond a tick. So a
+connection has one ``deadline`` in seconds of the loop's clock, 0 for none: the earliest of its
+clocks, or earlier, since a clock that is stopped leaves it behind. Clocks are late by at most one
+tick and never early.
+
+Three of them may run at once: the phase (what the connection as such waits for), the client's
+taking of what was written, and the answer to a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+
+from gunicorn_asgi.aio.flow import bytes_taken
+from gunicorn_asgi.protocol.limits import Limits
+
+__all__ = ["Clock", "ClockedProtocol"]
+
+
+class Clock(IntEnum):
+    """What the phase clock of a connection measures."""
+
+    NONE = 0
+    FIRST_BYTE = 1
+    REQUEST_HEAD = 2
+    BODY = 3
+    PAUSED = 4
+    DISCARD = 5
+    KEEP_ALIVE = 6
+    LINGER = 7
+    CLOSE = 8
+
+
+# How often (seconds) a client is looked for while its socket is not read.
+_LOOK = 1.0
+
+
+class ClockedProtocol(asyncio.Protocol):
+    """An asyncio protocol with the clocks of an HTTP connection.
+
+    Attributes:
+        deadline: when ``expire()`` wants to be called, by the loop's time; 0 for never.
+        received: bytes of request bodies that have come in.
+        written: bytes handed to the transport, or sent past it.
+    """
+
+    __slots__ = (
+        "_answer_due",
+        "_clock",
+        "_limits",
+        "_loop",
+        "_phase_due",
+        "_phase_mark",
+        "_transport",
+        "_write_due",
+        "_write_mark",
+        "deadline",
+        "received",
+        "written",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self._loop = loop
+        self._limits = limits
+        self.deadline = 0.0
+        self._clock = Clock.NONE
+        self._phase_due = 0.0
+        self._phase_mark = 0
+        self._write_due = 0.0
+        self._write_mark = 0
+        self._answer_due = 0.0
+        self.received = 0
+        self.written = 0
+
+    @property
+    def phase_due(self) -> float:
+        """When the phase's clock runs out, by the loop's time; 0 for never."""
+        return self._phase_due
+
+    # What a subclass answers
+
+    def phase_expired(self, clock: Clock) -> None:
+        """``clock`` has run out; with BODY the client sends too slowly."""
+        raise NotImplementedError
+
+    def write_stalled(self) -> None:
+        """The client takes what was written too slowly, or not at all."""
+        raise NotImplementedError
+
+    def answer_expired(self) -> None:
+        """The request is not answered in time."""
+        raise NotImplementedError
+
+    # The phase
+
+    def arm(self, clock: Clock) -> None:
+        """Let ``clock`` be the phase's, from now on; its seconds are those of ``Limits``."""
+        self._clock = clock
+        limits = self._limits
+        if clock is Clock.KEEP_ALIVE:
+            seconds = limits.keep_alive
+        elif clock is Clock.BODY:
+            seconds = limits.body
+            self._phase_mark = self.received
+        elif clock is Clock.CLOSE:
+            seconds = limits.write
+            self._phase_mark = self._taken()
+        else:
+            seconds = {
+                Clock.FIRST_BYTE: limits.first_byte,
+                Clock.REQUEST_HEAD: limits.request_head,
+                Clock.PAUSED: _LOOK,
+                Clock.DISCARD: limits.request_head,
+                Clock.LINGER: limits.linger or 1e-3,
+            }[clock]
+        self._phase_due = self._due(seconds) if seconds else 0.0
+
+    def disarm(self) -> None:
+        """The phase waits for nobody."""
+        self._clock = Clock.NONE
+        self._phase_due = 0.0
+
+    def shorten(self, seconds: float) -> None:
+        """Let the phase end in ``seconds`` at the latest."""
+        limit = self._due(seconds)
+        self._phase_due = min(self._phase_due or limit, limit)
+
+    # Writing
+
+    def arm_write(self) -> None:
+        """More waits for the client than the transport likes to hold."""
+        self._write_mark = self._taken()
+        self._write_due = self._due(self._limits.write) if self._limits.write else 0.0
+
+    def disarm_write(self) -> None:
+        """The client has caught up."""
+        self._write_due = 0.0
+
+    def count_written(self, size: int) -> None:
+        """``size`` bytes were sent past the transport."""
+        self.written += size
+
+    # The answer
+
+    def arm_answer(self) -> None:
+        """A request's turn has come; only called if there is a limit."""
+        self._answer_due = self._due(self._limits.request)
+
+    # The sweep
+
+    def expire(self) -> None:
+        """``deadline`` has passed: look which clocks really have run out."""
+        now = self._loop.time()
+        if 0.0 < self._answer_due <= now:
+            self._answer_due = 0.0
+            self.answer_expired()
+        if 0.0 < self._write_due <= now:
+            if self._progress(self._taken() - self._write_mark, self._limits.write):
+                self.arm_write()
+            else:
+                self._write_due = 0.0
+                self.write_stalled()
+        if 0.0 < self._phase_due <= now:
+            self._expire_phase()
+        running = [due for due in (self._answer_due, self._write_due, self._phase_due) if due]
+        self.deadline = min(running, default=0.0)
+
+    def _expire_phase(self) -> None:
+        clock = self._clock
+        if clock is Clock.BODY:
+            progress = self._progress(self.received - self._phase_mark, self._limits.body)
+        elif clock is Clock.CLOSE:
+            progress = self._progress(self._taken() - self._phase_mark, self._limits.write)
+        else:
+            progress = False
+        if progress:
+            self.arm(clock)
+        else:
+            self.disarm()
+            self.phase_expired(clock)
+
+    def _progress(self, size: int, seconds: float) -> bool:
+        return size >= max(1.0, self._limits.min_data_rate * seconds)
+
+    def _taken(self) -> int:
+        return bytes_taken(self._transport, self.written)
+
+    def _due(self, seconds: float) -> float:
+        due = self._loop.time() + seconds
+        if due < self.deadline or not self.deadline:
+            self.deadline = due
+        return due

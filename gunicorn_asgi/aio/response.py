@@ -1,0 +1,282 @@
+"""The sending half of an exchange: what an application's ``send()`` does with its messages."""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from gunicorn_asgi.aio.filesend import FileSend, Stretch, advance, open_path, stretch_of
+from gunicorn_asgi.aio.messages import as_bytes, header_pairs, link_values, no_message
+from gunicorn_asgi.aio.state import Message
+from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
+from gunicorn_asgi.protocol.h1 import Exchange, ExchangeEvent, Writing
+from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.response import ResponseEncoder, accepts_trailers, early_hints
+
+if TYPE_CHECKING:
+    from gunicorn_asgi.aio.http1 import HTTP1Protocol
+
+__all__ = ["SendingExchange"]
+
+# A larger body goes out in slices of this size (bytes), with flow control in between: a slow
+# reader then costs one slice, not a copy of the whole.
+_SLICE = 256 * 1024
+
+
+class _Hold(IntEnum):
+    """What keeps other messages of the body from being taken."""
+
+    NONE = 0
+    FILE = 1
+    TRAILERS = 2
+
+
+class SendingExchange(Exchange):
+    """An exchange that can send its response.
+
+    Attributes:
+        head: the request.
+        encoder: the response's framing.
+        continued: whether a 100 was sent, or none is awaited.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_file",
+        "_headers",
+        "_hold",
+        "_sent",
+        "continued",
+        "encoder",
+        "head",
+    )
+
+    def __init__(self, connection: HTTP1Protocol, head: RequestHead) -> None:
+        super().__init__()
+        self._connection = connection
+        self.head = head
+        self.continued = not head.expect_continue
+        # Response
+        self.encoder = ResponseEncoder(head.method, head.version)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._sent = 0
+        self._hold = _Hold.NONE
+        self._file: FileSend | None = None
+
+    # What a subclass answers
+
+    def complete(self) -> None:
+        """The last byte of the response is written."""
+        raise NotImplementedError
+
+    def break_off(self, reason: Exception) -> None:
+        """The response cannot go on: ``reason`` is the client's end, or our own fault."""
+        raise NotImplementedError
+
+    # What the application calls
+
+    async def send(self, message: Message) -> None:
+        """ASGI send().
+
+        Raises:
+            ClientDisconnected: the client is gone (HTTP message format 2.4).
+            LocalProtocolError: the message, or its place in the order, is wrong.
+        """
+        writing = self.writing
+        if writing is Writing.DONE:
+            return  # "further messages on the channel are ignored"
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise no_message(message) from None
+        if self._hold:
+            self._check_hold(kind)
+        if kind == "http.response.body":
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = as_bytes(body)
+            if writing is Writing.WAIT:
+                raise LocalProtocolError("http.response.body before http.response.start")
+            more = message.get("more_body", False)
+            if len(body) > _SLICE:
+                await self._send_large(body, more)
+            else:
+                self._send_body(body, more, None if more else len(body))
+        elif kind == "http.response.start":
+            self._start(message)
+            return
+        elif kind == "http.response.zerocopysend":
+            await self._send_stretch(message)
+        elif kind == "http.response.pathsend":
+            await self._send_path(message)
+        elif kind == "http.response.trailers":
+            self._send_trailers(message)
+        elif kind == "http.response.early_hint":
+            self._send_hints(message)
+        else:
+            raise LocalProtocolError(f"unknown message type: {kind!r}")
+        if self._connection.flow.write_paused:
+            await self._connection.flow.drained()
+
+    def _check_hold(self, kind: object) -> None:
+        if self.writing is Writing.CLOSED:
+            raise ClientDisconnected("the client has left")
+        if kind == "http.response.early_hint":
+            return  # it comes too late, which is no mistake
+        if self._hold is _Hold.FILE:
+            raise LocalProtocolError(f"{kind!r} while a file is being sent, or behind half of one")
+        if kind != "http.response.trailers":
+            raise LocalProtocolError(f"{kind!r} behind the last of the body: trailers are due")
+
+    def _start(self, message: Message) -> None:
+        if self.writing is Writing.CLOSED:
+            raise ClientDisconnected("the client has left")
+        if self.writing is not Writing.WAIT:
+            raise LocalProtocolError("http.response.start for the second time")
+        if "status" not in message:
+            raise LocalProtocolError("http.response.start without a status")
+        headers = header_pairs(message)
+        if self._connection.state.request_id_response:
+            headers += self.id_fields(headers)
+        self.encoder.start(message["status"], headers)
+        self._headers = headers
+        if message.get("trailers", False):
+            self.encoder.announce_trailers(accepts_trailers(self.head.headers))
+        self.fire(ExchangeEvent.START)
+
+    def id_fields(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """``ServerState.request_id_response``: the field to add to ``headers``, or nothing."""
+        field = self._connection.state.request_id_response
+        if not (field and self.head.request_id):
+            return []
+        if any(isinstance(name, bytes) and name.lower() == field for name, _ in headers):
+            return []
+        return [(field, self.head.request_id.encode("latin-1"))]
+
+    # The body
+
+    def _send_body(self, body: bytes, more: bool, final: int | None) -> None:
+        """Write one piece; ``final`` is the whole body's length where it is known."""
+        if self.writing is Writing.CLOSED:
+            raise ClientDisconnected("the client has left")
+        encoder = self.encoder
+        head = b"" if self.writing is Writing.BODY else self._head_of_response(final)
+        data = head + encoder.body(body, not more)
+        # Nothing is written before everything about it was found right.
+        self._sent += len(body) if encoder.framing else 0
+        if not more and encoder.announced:
+            self._hold = _Hold.TRAILERS
+            more = True
+        self.fire(ExchangeEvent.BODY if more else ExchangeEvent.END)
+        if data:
+            self._connection.write(data)
+        if not more:
+            self.complete()
+
+    def _head_of_response(self, final: int | None) -> bytes:
+        state = self._connection.state
+        keep_alive = (
+            self.head.keep_alive
+            and state.keep_alive
+            and self.continued
+            and not self._connection.retiring
+        )
+        return self.encoder.head(state.date_line(), final, keep_alive)
+
+    async def _send_large(self, body: bytes, more: bool) -> None:
+        view = memoryview(body)
+        final = None if more else len(body)
+        last = len(body) - _SLICE
+        for start in range(0, len(body), _SLICE):
+            piece = bytes(view[start : start + _SLICE])
+            self._send_body(piece, more or start < last, final)
+            if self._connection.flow.write_paused:
+                await self._connection.flow.drained()
+
+    # Files
+
+    async def _send_path(self, message: Message) -> None:
+        """ASGI extension: http.response.pathsend, all of the body."""
+        self._check_begun("http.response.pathsend")
+        if self.writing is Writing.BODY:
+            raise LocalProtocolError("http.response.pathsend behind a part of the body")
+        stretch = open_path(message)
+        try:
+            await self._send_file(stretch, more=False)
+        finally:
+            os.close(stretch.fd)
+
+    async def _send_stretch(self, message: Message) -> None:
+        """ASGI extension: http.response.zerocopysend, in the place of a body message."""
+        self._check_begun("http.response.zerocopysend")
+        stretch = stretch_of(message)
+        await self._send_file(stretch, message.get("more_body", False))
+        advance(message, stretch)
+
+    def _check_begun(self, kind: str) -> None:
+        if self.writing is Writing.CLOSED:
+            raise ClientDisconnected("the client has left")
+        if self.writing is Writing.WAIT:
+            raise LocalProtocolError(f"{kind} before http.response.start")
+
+    async def _send_file(self, stretch: Stretch, more: bool) -> None:
+        encoder = self.encoder
+        final = None if more else stretch.size
+        head = b"" if self.writing is Writing.BODY else self._head_of_response(final)
+        before, behind = encoder.file(stretch.size, not more)
+        self.fire(ExchangeEvent.BODY)
+        if head or before:
+            self._connection.write(head + before)
+        if encoder.framing and stretch.size:
+            await self._run_file(stretch)
+        if behind:
+            self._connection.write(behind)
+        if more:
+            return
+        if encoder.announced:
+            self._hold = _Hold.TRAILERS
+        else:
+            self.fire(ExchangeEvent.END)
+            self.complete()
+
+    async def _run_file(self, stretch: Stretch) -> None:
+        """Send the bytes of a file; whatever fails from here on has cut the response off."""
+        self._hold = _Hold.FILE
+        file = self._file = FileSend(self._connection)
+        try:
+            await file.run(stretch)
+        except (OSError, EOFError) as exc:
+            self.break_off(exc)
+            if isinstance(exc, ClientDisconnected):
+                raise
+            raise ClientDisconnected(f"the response was broken off: {exc}") from exc
+        self._sent += file.sent
+        self._file = None
+        self._hold = _Hold.NONE
+
+    # Trailers and hints
+
+    def _send_trailers(self, message: Message) -> None:
+        """ASGI extension: http.response.trailers."""
+        if self.writing is Writing.CLOSED:
+            raise ClientDisconnected("the client has left")
+        if self._hold is not _Hold.TRAILERS:
+            announced = "before the last of the body" if self.encoder.announced else "unannounced"
+            raise LocalProtocolError(f"http.response.trailers {announced}")
+        last = not message.get("more_trailers", False)
+        data = self.encoder.trailers(header_pairs(message), last)
+        if data:
+            self._connection.write(data)
+        if last:
+            self.fire(ExchangeEvent.END)
+            self.complete()
+
+    def _send_hints(self, message: Message) -> None:
+        """ASGI extension: http.response.early_hint; ignored where it comes too late."""
+        data = early_hints(link_values(message))
+        if self.writing is Writing.CLOSED:
+            raise ClientDisconnected("the client has left")
+        # RFC 9110 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client"
+        if data and self.writing is not Writing.BODY and self.head.version != "1.0":
+            self._connection.write(data)

@@ -20,12 +20,14 @@ __all__: list[str] = []
 
 LIVE = Path(__file__).parent / "live"
 
-# What is long by its nature: twenty thousand connections, a hundred reloads, hundreds of megabytes.
+# What is long by its nature: twenty thousand connections, a hundred reloads, hundreds of megabytes,
+# five hundred slow clients.
 ENDURANCE = frozenset(
     {
         "test_connections_come_and_go.py",
         "test_flow_control.py",
         "test_hundred_reloads_leave_nothing.py",
+        "test_slowloris.py",
     }
 )
 

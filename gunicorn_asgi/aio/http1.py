@@ -328,7 +328,8 @@ class HTTP1Protocol(ClockedProtocol):
     def write_stalled(self) -> None:
         """clocks: the client does not take what was written."""
         self.state.refusals.tell("Aborted a response to %s: it is not taken", self._address())
-        self._transport.abort()
+        # A close would leave it to the kernel, which tries for minutes to deliver what it holds.
+        _reset(self._transport)
 
     def answer_expired(self) -> None:
         """clocks: asgi_request_timeout."""

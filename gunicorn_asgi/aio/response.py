@@ -189,8 +189,8 @@ class SendingExchange(Exchange):
         final = None if more else len(body)
         last = len(body) - _SLICE
         for start in range(0, len(body), _SLICE):
-            piece = bytes(view[start : start + _SLICE])
-            self._send_body(piece, more or start < last, final)
+            # Without a name: while the client takes it, the transport alone holds it.
+            self._send_body(bytes(view[start : start + _SLICE]), more or start < last, final)
             if self._connection.flow.write_paused:
                 await self._connection.flow.drained()
 

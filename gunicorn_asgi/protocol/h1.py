@@ -161,8 +161,8 @@ class RequestSink(Protocol):
         """The request is complete."""
 
 
-# What a head that is not complete may not hold: controls, a bare LF, a bare CR.
-_WRONG = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+# What no part of a head may hold, beside a bare CR and a bare LF.
+_CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
 
 # Behind these llhttp may take the connection for closed where we do not: it confuses the two.
 _CONNECTION = (b"connection", b"proxy-connection")
@@ -360,7 +360,7 @@ class RequestParser:
         held, limits = self._held, self._limits
         if held and held != b"\r":
             self._check_start()
-        if _WRONG.search(held, start):
+        if self._is_wrong(start):
             raise RemoteProtocolError("control character, bare CR or bare LF in the head")
         while (end := held.find(b"\r\n", max(self._line, start))) >= 0:
             self._check_line(end - self._line)
@@ -375,6 +375,19 @@ class RequestParser:
             raise RemoteProtocolError("too many header fields", 431)
         if len(held) > limits.head_size:
             raise RemoteProtocolError("request head is too large", 431)
+
+    def _is_wrong(self, start: int) -> bool:
+        """By counting: a regular expression that says the same takes twenty times as long."""
+        held = self._held
+        if start and held[start] == 10:
+            start += 1  # it was looked at, with the CR in front of it
+        new = held[start:]
+        ends = new.count(b"\r\n")
+        return not (
+            new.count(b"\n") == ends
+            and new.count(b"\r") == ends + new.endswith(b"\r")
+            and len(new.translate(None, _CONTROLS)) == len(new)
+        )
 
     def _check_start(self) -> None:
         """llhttp skips a bare CR or LF here; what begins with neither may be TLS, or anything."""
@@ -472,8 +485,8 @@ class RequestParser:
             raise RemoteProtocolError("request body is too large", 413)
         # RFC 9110 10.1.1: nobody waits with a body that is not there.
         head.expect_continue = head.expect_continue and has_body
-        self._parser_is_done = has_body or head.upgrade or any(
-            name in _CONNECTION for name, _ in head.noted
+        self._parser_is_done = (
+            has_body or head.upgrade or any(name in _CONNECTION for name, _ in head.noted)
         )
         if framing.chunked:
             self._body = ChunkedBody(self._sink, self._limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from contextlib import suppress
@@ -136,6 +137,26 @@ async def test_window_begins_when_the_buffer_is_full() -> None:
     await turns()
     await is_given_up(rig, client, 10.0)
     await sending
+
+
+@pytest.mark.slow
+@both_loops
+async def test_client_that_is_given_up_is_reset() -> None:
+    """A FIN would wait behind what it does not take, and the kernel would keep that for minutes."""
+    script = Script()
+    async with serving(script, write=0.2, min_data_rate=10**9) as server:
+        with socket.create_connection(server.socks[0].getsockname()) as sock:
+            sock.sendall(LAST)
+            await until(lambda: script.task)
+            await script.send(start())
+            sending = asyncio.ensure_future(script.send(body(b"x" * 50_000_000, True)))
+
+            def is_reset() -> bool:
+                return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+
+            await until(is_reset, "the reset")
+            await asyncio.wait([sending])
+            assert isinstance(sending.exception(), OSError)
 
 
 # -- after the last answer -------------------------------------------------------------------------

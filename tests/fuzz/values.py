@@ -138,6 +138,10 @@ def _check_scopes(policy: ForwardedPolicy, head: RequestHead, peer: Peer) -> Non
     if not peer.trusted:
         assert (scope["client"], scope["scheme"]) == (CLIENT, "http")
         assert scope["root_path"] == PREFIX
+        if head.target[:1] not in (b"/", b"*"):
+            # RFC 9112 3.2.2: the authority of the target takes the place of the Host field.
+            authority = re.split(rb"[/?]", head.target.partition(b"://")[2])[0]
+            assert [value for name, value in scope["headers"] if name == b"host"] == [authority]
         if policy.header_map != "dangerous":
             assert not [name for name, _ in scope["headers"] if b"_" in name]
 

@@ -73,8 +73,8 @@ async def read(receive):
     size, more = 0, True
     while more:
         message = await receive()
-        size += len(message["body"])
-        more = message["more_body"]
+        size += len(message.get("body", b""))  # http.disconnect has none
+        more = message.get("more_body", False)
     return size
 
 async def http(scope, receive, send):

@@ -113,7 +113,7 @@ async def path_of_the_asterisk_form_is_the_asterisk() -> None:
 
 @RULES(SCOPE, "http scope: raw_path")
 async def raw_path_is_as_it_came_without_the_query() -> None:
-    """Bytes, not decoded."""
+    """Bytes, which the server does not decode."""
     for target, raw in ((b"/a%20b?c=%20", b"/a%20b"), (b"/%C3%a9", b"/%C3%a9"), (b"/", b"/")):
         assert (await scope_of(request(path=target)))["raw_path"] == raw
 

@@ -9,7 +9,7 @@ import pytest
 from gunicorn_asgi.aio.lifespan import Lifespan, LifespanFailed
 from kit.fakes import FakeLog
 from kit.rig import ASGIApp, Message, Receive, Scope, Send, turns
-from rfc.asgi.rule import Rules, allowed, refuses
+from rfc.asgi.rule import KEPT, Rules, allowed, refuses
 
 __all__ = ["RULES"]
 
@@ -34,6 +34,7 @@ async def up(app: ASGIApp) -> tuple[Lifespan, FakeLog]:
     """A lifespan whose startup is over, well or not."""
     log = FakeLog()
     lifespan = Lifespan(app, log)
+    KEPT.append(lifespan)
     await lifespan.startup()
     return lifespan, log
 

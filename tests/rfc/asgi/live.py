@@ -227,7 +227,7 @@ def shutdown_comes_behind_the_last_connection_and_is_awaited(on: Servers) -> Non
 
 @LIFESPAN("Startup Failed", "lifespan.startup.failed: message", "lifespan.startup.failed: type")
 def a_server_whose_startup_failed_logs_the_message_and_ends(on: Servers) -> None:
-    """It never accepts."""
+    """In the error log, with the text of the application; it never accepts."""
     with on.start(ready=None, checked=False, files={"broken": ""}) as server:
         assert server.wait_exit(20) != 0
         assert "no database" in server.log()

@@ -116,7 +116,7 @@ async def answer(*messages: Message, raw: bytes = request(), **options: Any) -> 
 
 
 # The applications that wait for their test: what nobody holds is collected as it waits.
-KEPT: list[Script] = []
+KEPT: list[object] = []
 
 
 async def asked(raw: bytes = request(), **options: Any) -> tuple[Rig, Client, Script]:

@@ -18,7 +18,7 @@ __all__ = ["Deadlines", "Expiring"]
 _TICK = 0.25
 # So many expire in one turn of the loop: to refuse a client takes some 0.2 ms, and whoever attacks
 # comes in hundreds, which all expire together.
-_BATCH = 20
+_BATCH = 5
 
 
 class Expiring(Protocol):

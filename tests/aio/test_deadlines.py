@@ -128,3 +128,67 @@ def test_expiring_may_remove_connections() -> None:
     setup.deadlines.wake()
     setup.clock.advance(10)
     assert setup.clock.pending == 0
+
+
+def test_hundreds_that_expire_together_let_others_in_between() -> None:
+    """An attack ends all at once, and whoever is served meanwhile must not wait for all of it."""
+    setup = Setup()
+    others: list[int] = []
+
+    class Counting(Something):
+        def expire(self) -> None:
+            super().expire()
+            setup.clock.call_soon(lambda: others.append(len(done())))
+
+    def done() -> list[Something]:
+        return [each for each in everyone if each.expired]
+
+    everyone = [Counting(setup.clock) for _ in range(500)]
+    for each in everyone:
+        setup.all.add(each)
+        setup.deadlines.arm(each, 1.0)
+    setup.deadlines.wake()
+    setup.clock.advance(1.0 + TICK)
+    assert [len(each.expired) for each in everyone] == [1] * 500
+    assert others[0] <= 20
+
+
+@pytest.mark.parametrize("what", ["removed", "given more time"])
+def test_whoever_need_not_expire_any_more_does_not(what: str) -> None:
+    """Somebody before it in the same sweep may have seen to that."""
+    setup = Setup()
+
+    class First(Something):
+        def expire(self) -> None:
+            super().expire()
+            for each in list(setup.all):
+                if each is self or each.expired:
+                    continue
+                if what == "removed":
+                    setup.all.discard(each)
+                else:
+                    setup.deadlines.arm(each, 10.0)
+
+    for _ in range(50):
+        first = First(setup.clock)
+        setup.all.add(first)
+        setup.deadlines.arm(first, 1.0)
+    everyone = list(setup.all)
+    setup.deadlines.wake()
+    setup.clock.advance(5.0)
+    assert sum(len(each.expired) for each in everyone) == 1
+
+
+def test_lag_is_that_of_the_last_sweep() -> None:
+    """And nobody's, once there is nobody to sweep."""
+    setup = Setup()
+    something = setup.add()
+    setup.clock.now += TICK + 1.5
+    setup.clock.advance(0)
+    assert setup.deadlines.lag == 1.5
+    setup.clock.advance(TICK)
+    assert setup.deadlines.lag == 0.0
+    setup.clock.now += TICK + 1.5
+    setup.all.discard(something)
+    setup.clock.advance(0)
+    assert setup.deadlines.lag == 0.0

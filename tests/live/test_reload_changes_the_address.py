@@ -47,7 +47,8 @@ def test_the_old_address_is_served_until_the_new_workers_are_ready(broken: bool)
         m.write("app.py", "1 / 0\n" if broken else APP.format(seconds=1.5, answer="new"))
         m.signal(SIGHUP)
         m.wait_log(rf"Listening at: http://127\.0\.0\.1:{new}", after=mark)
-        m.wait_log(r"Worker holding", after=mark)
+        if not broken:  # what fails at once is rolled back before anybody is told to leave
+            m.wait_log(r"Worker holding", after=mark)
         assert answer(m, old) == b"old"
         if broken:
             m.wait_log(r"Rolled back to generation 1", after=mark)

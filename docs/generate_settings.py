@@ -20,7 +20,7 @@ __all__ = ["ARBITER", "HONOURED", "REFUSED_VALUES", "page"]
 # What our code reads, or makes true: the name and how.
 HONOURED: dict[str, str] = {
     "access_log_format": "every atom, written after the response",
-    "accesslog": "one line for each request and each WebSocket, through Gunicorn's logger",
+    "accesslog": "one line for each request, two for each WebSocket, through Gunicorn's logger",
     "asgi_disconnect_grace_period": "see above",
     "asgi_lifespan": "see above",
     "asgi_loop": "see above",
@@ -48,7 +48,7 @@ HONOURED: dict[str, str] = {
     "logger_class": "its `access()` is called as Gunicorn's own workers call it",
     "max_requests": "requests and WebSocket handshakes count; the replacement is ready before",
     "max_requests_jitter": "as Gunicorn adds it",
-    "post_request": "after each response and each WebSocket; an exception is logged",
+    "post_request": "after each response, and at the end of each WebSocket; an exception is logged",
     "post_worker_init": "after the import, before lifespan.startup",
     "pre_request": "before the application; an exception is answered with 500",
     "preload_app": "the application is loaded in the master, the loop is made after the fork",

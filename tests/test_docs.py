@@ -194,7 +194,7 @@ def test_what_guards_a_promise_exists() -> None:
 
 def test_every_clock_of_a_connection_is_told_and_no_other() -> None:
     """The names are those of ``Clock``."""
-    told = [row[0] for row in rows(section(read("timeouts.md"), "Clocks of an HTTP connection"))]
+    told = [row[0] for row in rows(section(read("timeouts.md"), "Clocks of a connection"))]
     assert sorted(told) == sorted(clock.name for clock in Clock)
 
 

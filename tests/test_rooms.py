@@ -49,7 +49,9 @@ class Room:
 
 
 _PROTOCOL = Room(
-    frozenset({*_PURE, "httptools", "wsproto", _HOUSE + "protocol"}),
+    frozenset(
+        {*_PURE, "codecs", "httptools", "websockets", "wsproto", "zlib", _HOUSE + "protocol"}
+    ),
     # It is told the time and never asks. A timedelta is only a number.
     never=frozenset({"datetime.datetime", "datetime.date", "email.utils.localtime"}),
 )

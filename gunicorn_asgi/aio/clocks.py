@@ -33,6 +33,9 @@ class Clock(IntEnum):
     KEEP_ALIVE = 6
     LINGER = 7
     CLOSE = 8
+    PING = 9
+    PONG = 10
+    CLOSING = 11
 
 
 # How often (seconds) a client is looked for while its socket is not read.
@@ -118,6 +121,9 @@ class ClockedProtocol(asyncio.Protocol):
                 Clock.PAUSED: _LOOK,
                 Clock.DISCARD: limits.request_head,
                 Clock.LINGER: limits.linger or 1e-3,
+                Clock.PING: limits.websocket_ping_interval,
+                Clock.PONG: limits.websocket_ping_timeout,
+                Clock.CLOSING: limits.websocket_close,
             }[clock]
         self._phase_due = self._due(seconds) if seconds else 0.0
 

@@ -1,41 +1,36 @@
-"""One WebSocket connection: the asyncio face of protocol/websocket.py, and its application."""
+"""One WebSocket connection: the asyncio face of protocol/websocket.py.
+
+What the application sees of it is ``aio/channel.py``. Frames of one turn of the loop go out in one
+write, as responses do.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any
 
-from gunicorn_asgi.aio.flow import FlowControl, Pause
-from gunicorn_asgi.aio.messages import (
-    APP_ERRORS,
-    as_bytes,
-    caused_by_disconnect,
-    header_pairs,
-    no_message,
-)
+from gunicorn_asgi.aio.channel import WebSocketChannel
+from gunicorn_asgi.aio.clocks import Clock, ClockedProtocol
+from gunicorn_asgi.aio.flow import FlowControl, Pause, half_close, has_input
 from gunicorn_asgi.aio.overload import overloaded_app
-from gunicorn_asgi.aio.state import ASGIApp, Message, ServerState
-from gunicorn_asgi.protocol.accesslog import AccessRecord
-from gunicorn_asgi.protocol.errors import (
-    ClientDisconnected,
-    LocalProtocolError,
-    RemoteProtocolError,
-)
+from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.protocol.accesslog import AccessRecord, WebSocketFigures
+from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import named
-from gunicorn_asgi.protocol.response import ResponseEncoder, error_response
+from gunicorn_asgi.protocol.response import error_response
 from gunicorn_asgi.protocol.scope import Peer
 from gunicorn_asgi.protocol.websocket import (
     WebSocketConnection,
     WebSocketEvent,
     WebSocketState,
+    close_frame,
 )
 
 __all__ = ["WebSocketProtocol"]
 
-# Messages held for an application that does not read, before the socket is no longer read.
-_QUEUE = 16
+# Gathered frames go out at once at this size (bytes).
+_GATHER = 64 * 1024
 
 # Fields that belong to a refused handshake (RFC 6455 4.4, RFC 9110 15.5.6 and 15.5.22).
 _REFUSAL_FIELDS: dict[int, list[tuple[bytes, bytes]]] = {
@@ -43,35 +38,39 @@ _REFUSAL_FIELDS: dict[int, list[tuple[bytes, bytes]]] = {
     426: [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket")],
 }
 
+# RFC 6455 7.4.1: what a client is told that does not answer a Ping, or asks for too many Pongs.
+_INTERNAL_ERROR = 1011
+_POLICY_VIOLATION = 1008
 
-class WebSocketProtocol(asyncio.Protocol):
+
+class WebSocketProtocol(ClockedProtocol):
     """Takes a transport over from HTTP1Protocol when a handshake came in.
 
     Attributes:
         state: what the worker's connections share.
-        deadline: when the peer's half of the closing handshake is given up; 0 for none.
+        flow: flow control, both directions.
+        ws: the protocol's state.
+        channel: the application's end.
     """
 
     __slots__ = (
-        "_begun",
-        "_disconnected",
+        "_asked",
+        "_controls_from",
         "_early",
-        "_encoder",
-        "_flow",
-        "_head",
+        "_figures",
         "_headers",
-        "_incoming",
+        "_heard",
+        "_out",
+        "_out_size",
         "_peer",
         "_recorded",
-        "_scope",
         "_sent",
         "_status",
-        "_task",
-        "_transport",
-        "_wake",
-        "_ws",
-        "deadline",
+        "_taken_then",
+        "channel",
+        "flow",
         "state",
+        "ws",
     )
 
     def __init__(
@@ -81,331 +80,334 @@ class WebSocketProtocol(asyncio.Protocol):
         peer: Peer,
         head: RequestHead,
     ) -> None:
+        super().__init__(state.loop, state.limits)
         # Process
         self.state = state
         # Connection
         self._transport = transport
         self._peer = peer
-        self._flow = FlowControl(transport)
-        self._ws = WebSocketConnection(head, state.limits.websocket_message)
-        self.deadline = 0.0
-        # Application
-        self._head = head
-        # What is known of it before it has a scope, for the access log.
-        self._scope: dict[str, Any] = {"client": peer.client, "server": peer.server}
-        self._task: asyncio.Task[None] | None = None
-        self._wake: asyncio.Event | None = None
-        self._incoming: deque[Message] = deque()
+        self.flow = FlowControl(transport)
+        self.ws = WebSocketConnection(head, state.limits)
+        self.channel = WebSocketChannel(self, head)
+        self.channel.scope = {"client": peer.client, "server": peer.server}
+        self._out: list[bytes] = []
+        self._out_size = 0
+        # What came in before the application has accepted.
         self._early = b""
-        self._disconnected = False
-        # Response
-        self._encoder: ResponseEncoder | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
+        # Keep-alive: when something came in, when a Ping went out, and what had been taken then.
+        self._heard = 0.0
+        self._asked = 0.0
+        self._taken_then = 0
+        self._controls_from = 0.0
+        # Access log
         self._status = 0
-        self._begun = False
+        self._headers: list[tuple[bytes, bytes]] = []
         self._sent = 0
+        self._figures = WebSocketFigures()
         self._recorded = False
 
     def begin(self, rest: bytes) -> None:
         """Answer a wrong handshake, or start the application; ``rest`` came in behind it."""
-        state = self.state
+        state, head = self.state, self.channel.head
         state.count_request()
         try:
-            subprotocols = self._ws.handshake()
-            self._scope = state.scopes.websocket(
-                self._head, self._peer, subprotocols, state.lifespan_state
-            )
+            subprotocols = self.ws.handshake()
+            scope = state.scopes.websocket(head, self._peer, subprotocols, state.lifespan_state)
         except RemoteProtocolError as exc:
             state.refusals.tell(
                 "Refused a WebSocket handshake with %d: %r, in %s",
                 exc.status_hint,
-                exc,
-                named(self._head),
+                str(exc),
+                named(head),
             )
-            self._refuse(exc.status_hint)
+            self.refuse(exc.status_hint)
             return
         self._early = rest
-        self._incoming.append({"type": "websocket.connect"})
+        if self._limits.request:
+            self.arm_answer()
         shed = state.sheds and state.overloaded()
-        self._task = state.start_task(self._run(overloaded_app if shed else state.app))
-        state.websocket_tasks += 1
-        self._task.add_done_callback(self._task_done)
+        self.channel.begin(scope, overloaded_app if shed else state.app)
 
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came in."""
-        if self._ws.state is WebSocketState.HANDSHAKE:
+        self._heard = self._loop.time()
+        ws = self.ws
+        if ws.state is WebSocketState.HANDSHAKE:
             # Kept for later, and read all the same: a client that leaves has to be noticed.
             self._early += data
-            if len(self._early) > self.state.limits.read_buffer:
-                self._flow.pause_reading(Pause.PIPELINE)
+            if len(self._early) > self._limits.read_buffer:
+                self.flow.pause_reading(Pause.PIPELINE)
             return
-        messages, answer = self._ws.feed(data)
+        if not ws.listens():
+            return
+        self._figures.bytes_received += len(data)
+        controls = ws.controls
+        messages, answer = ws.feed(data)
+        channel = self.channel
         for message in messages:
-            key = "text" if isinstance(message, str) else "bytes"
-            self._incoming.append({"type": "websocket.receive", key: message})
+            channel.put(message)
         if answer:
-            self._transport.write(answer)
-        if len(self._incoming) > _QUEUE:
-            self._flow.pause_reading(Pause.BODY)
-        if self._ws.state is WebSocketState.CLOSED:
-            self._shut()
-        elif self._ws.state is WebSocketState.CLOSING:
-            self._await_close()
-        self._wake_up()
+            self.write(answer)
+            if self.flow.write_paused:
+                # Else a client that asks and never reads would have us hold all the answers.
+                self.flow.pause_reading(Pause.PIPELINE)
+        if ws.controls > controls:
+            self._look_at_controls(ws.controls - controls)
+        if messages:
+            self._figures.received += len(messages)
+            channel.wake_up()
+            if channel.full:
+                self.flow.pause_reading(Pause.BODY)
+        if ws.broken:
+            self.arm(Clock.CLOSING)  # for the application to receive what came before
+            if channel.empty:
+                self.fail()
+        elif not ws.listens():
+            self.shut()
 
     def eof_received(self) -> None:
         """asyncio: the peer closed its half; the transport closes, once all is taken."""
-        self._bound_close()
+        self.flush()
+        self.arm(Clock.CLOSE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the transport is gone."""
         self.deadline = 0.0
-        self._flow.close()
-        self._ws.fire(WebSocketEvent.LOST)
-        self._wake_up()
+        self._out.clear()
+        self.flow.close()
+        self.ws.fire(WebSocketEvent.LOST)
+        self.channel.wake_up()
         self._record()
-        self._arm_grace()
+        self.channel.cancel_after_grace()
         self.state.discard(self)
 
     def pause_writing(self) -> None:
         """asyncio: the peer reads more slowly than the application writes."""
-        self._flow.pause_writing()
+        self.flow.pause_writing()
+        self.arm_write()
 
     def resume_writing(self) -> None:
         """asyncio: the peer has caught up."""
-        self._flow.resume_writing()
+        self.flow.resume_writing()
+        self.disarm_write()
+        self.flow.resume_reading(Pause.PIPELINE)
 
     # What the server tells us (state.Connection)
 
     def flush(self) -> None:
-        """Nothing is gathered here."""
-
-    def expire(self) -> None:
-        """The peer did not answer our Close frame, or take what was written, in time."""
-        self._transport.abort()
+        """Hand what was gathered to the transport."""
+        out = self._out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._out_size = 0
+            self.written += len(data)
+            self._transport.write(data)
 
     def drain(self, code: int) -> None:
         """Close with ``code``; an application that accepts later is closed then."""
-        if self._ws.state is WebSocketState.OPEN:
-            self._close(code, "")
+        if self.ws.state is WebSocketState.OPEN:
+            self.close(code, "")
 
     def tell(self) -> None:
         """The drain nears its end; an application that has not accepted yet is disconnected."""
-        self._wake_up()
+        self.channel.wake_up()
 
     def abort(self) -> None:
         """Close now."""
+        self.flush()
         self._transport.abort()
 
-    # What the application calls
+    # The clocks
 
-    async def receive(self) -> Message:
-        """ASGI receive(): connect, messages, disconnect."""
-        while True:
-            if self._incoming:
-                message = self._incoming.popleft()
-                if len(self._incoming) <= _QUEUE // 2:
-                    self._flow.resume_reading(Pause.BODY)
-                return message
-            if self.state.told or self._ws.state >= WebSocketState.DENIAL:
-                if self._disconnected:
-                    await asyncio.sleep(0)  # see HTTPCycle._disconnect
-                self._disconnected = True
-                return {
-                    "type": "websocket.disconnect",
-                    "code": self._ws.close_code,
-                    "reason": self._ws.close_reason,
-                }
-            if self._wake is None:
-                self._wake = asyncio.Event()
-            await self._wake.wait()
-
-    async def send(self, message: Message) -> None:
-        """ASGI send().
-
-        Raises:
-            ClientDisconnected: the connection is closed (WebSocket message format 2.4).
-            LocalProtocolError: the message, or its place in the order, is wrong.
-        """
-        try:
-            kind = message["type"]
-        except (KeyError, TypeError):
-            raise no_message(message) from None
-        if self._ws.state in (WebSocketState.CLOSING, WebSocketState.CLOSED):
-            raise ClientDisconnected(f"the WebSocket is closed: {kind}")
-        if kind == "websocket.send":
-            self._send_message(message)
-        elif kind == "websocket.accept":
-            self._accept(message)
-        elif kind == "websocket.close":
-            self._app_close(message)
-        elif kind == "websocket.http.response.start":
-            self._deny(message)
-        elif kind == "websocket.http.response.body":
-            self._deny_body(message)
+    def phase_expired(self, clock: Clock) -> None:
+        """clocks: the peer was silent, or did not close in time."""
+        if clock is Clock.PING:
+            self._ping()
+        elif clock is Clock.PONG:
+            self._look_alive()
+        elif clock is Clock.LINGER:
+            self._end()
+        elif clock is Clock.CLOSING and self.ws.broken and not self.ws.over:
+            self.fail()
         else:
-            raise LocalProtocolError(f"unknown message type: {kind!r}")
-        await self._flow.drained()
+            self._transport.abort()
 
-    def _accept(self, message: Message) -> None:
-        headers = header_pairs(message) if message.get("headers") else []
-        field, request_id = self.state.request_id_response, self._head.request_id
+    def write_stalled(self) -> None:
+        """clocks: the client does not take what was written."""
+        self.state.refusals.tell("Aborted a WebSocket that does not read: %s", self._name())
+        self._transport.abort()
+
+    def answer_expired(self) -> None:
+        """clocks: asgi_request_timeout, for the handshake."""
+        task = self.channel.task
+        if self.ws.state is WebSocketState.HANDSHAKE and task is not None:
+            self.state.log.warning("Not accepted within asgi_request_timeout: %s", self._name())
+            self.refuse(504)
+            task.cancel()
+
+    def _ping(self) -> None:
+        limits = self._limits
+        now = self._loop.time()
+        quiet = now - self._heard
+        if quiet < limits.websocket_ping_interval:
+            self.arm(Clock.PING)
+            self.shorten(limits.websocket_ping_interval - quiet)
+            return
+        self.write(self.ws.ping(b""))
+        self.flush()
+        self._asked, self._taken_then = now, self._taken()
+        self.arm(Clock.PONG if limits.websocket_ping_timeout else Clock.PING)
+
+    def _look_alive(self) -> None:
+        """No Pong came. That is no death while we have not read, or it has not been asked."""
+        unread = self.flow.reading_paused or has_input(self._transport)
+        unasked = self._transport.get_write_buffer_size() > 0 and self._taken() > self._taken_then
+        if self._heard >= self._asked or unread or unasked:
+            self._ping()
+            return
+        self.state.log.debug("No Pong in time: %s", self._name())
+        self.write(close_frame(_INTERNAL_ERROR, "keepalive ping timeout"))
+        self.ws.fire(WebSocketEvent.LOST)
+        self._shut_down()
+
+    # What the application's end calls
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the socket is not read."""
+        return self.flow.reading_paused
+
+    def resume_reading(self) -> None:
+        """The application has caught up."""
+        self.flow.resume_reading(Pause.BODY)
+
+    def write(self, data: bytes, size: int = 0) -> None:
+        """Write ``data``, gathered with the rest of this turn; ``size`` bytes of it are payload."""
+        if not self._out:
+            self.state.gather(self)
+        self._out.append(data)
+        self._out_size += len(data)
+        self._sent += size
+        if self._out_size >= _GATHER:
+            self.flush()
+
+    def send_message(self, message: str | bytes) -> None:
+        """One message of the application's."""
+        data = self.ws.message(message)
+        self._figures.sent += 1
+        self.write(data, len(data))
+
+    def accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+        """Open the WebSocket."""
+        field, request_id = self.state.request_id_response, self.channel.head.request_id
         if field and request_id and not any(name.lower() == field for name, _ in headers):
-            headers.append((field, request_id.encode("ascii")))
-        self._transport.write(self._ws.accept(message.get("subprotocol"), headers))
-        self._status = 101
-        self._headers = headers
-        self._flow.resume_reading(Pause.PIPELINE)
-        if self.state.drain_code:
-            self._close(self.state.drain_code, "")
-        elif self._early:
+            headers = [*headers, (field, request_id.encode("ascii"))]
+        self.write(self.ws.accept(subprotocol, headers))
+        self._answer_due = 0.0
+        self.note_response(101, headers)
+        self._record_opening()
+        self.flow.resume_reading(Pause.PIPELINE)
+        self._heard = self._loop.time()
+        if self._limits.websocket_ping_interval:
+            self.arm(Clock.PING)
+        if self._early:
             early, self._early = self._early, b""
             self.data_received(early)
+        if self.state.drain_code:
+            self.drain(self.state.drain_code)
 
-    def _send_message(self, message: Message) -> None:
-        data, text = message.get("bytes"), message.get("text")
-        if text is None and isinstance(data, bytes):
-            frame = self._ws.message(data)
-        elif data is None and isinstance(text, str):
-            frame = self._ws.message(text)
-        else:
-            raise LocalProtocolError("websocket.send needs one of `bytes` and `text`")
-        self._sent += len(frame)
-        self._transport.write(frame)
+    def close(self, code: int, reason: str) -> None:
+        """Send our Close frame, and wait for the peer's."""
+        self.write(self.ws.close(code, reason))
+        self._closing()
 
-    def _app_close(self, message: Message) -> None:
-        if self._ws.state is WebSocketState.HANDSHAKE:
-            self._refuse(403)
-            return
-        code, reason = message.get("code", 1000), message.get("reason") or ""
-        if not (isinstance(code, int) and isinstance(reason, str)):
-            raise LocalProtocolError(f"websocket.close with {code!r} and {reason!r}")
-        self._close(code, reason)
+    def refuse(self, status: int) -> None:
+        """Answer the handshake with an HTTP error of our own."""
+        self.note_response(status, [])
+        fields = _REFUSAL_FIELDS.get(status, [])
+        self.write(error_response(status, self.state.date_line(), headers=fields))
+        self.ws.fire(WebSocketEvent.LOST)
+        self.shut()
 
-    def _deny(self, message: Message) -> None:
-        headers = header_pairs(message)
-        encoder = ResponseEncoder(self._head.method, self._head.version)
-        encoder.start(message.get("status", 0), headers)
-        self._ws.fire(WebSocketEvent.DENY)
-        self._encoder, self._headers, self._status = encoder, headers, encoder.status
+    def fail(self) -> None:
+        """The peer has broken a rule, and what it sent before has been answered."""
+        close = self.ws.fail()
+        if close:
+            self.write(close)
+        self._closing()
 
-    def _deny_body(self, message: Message) -> None:
-        encoder = self._encoder
-        if encoder is None:
-            raise LocalProtocolError("websocket.http.response.body before its start")
-        body = as_bytes(message.get("body", b""))
-        more = message.get("more_body", False)
-        head = b""
-        if not self._begun:
-            head = encoder.head(self.state.date_line(), None if more else len(body), False)
-        data = head + encoder.body(body, not more)
-        self._begun = True
-        self._sent += len(body)
-        self._transport.write(data)
-        if not more:
-            self._ws.fire(WebSocketEvent.SHUT)
-            self._shut()
+    def note_response(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """What the handshake was answered with."""
+        self._status, self._headers = status, headers
 
-    # The application's task
-
-    async def _run(self, app: ASGIApp) -> None:
-        state = self.state
-        try:
-            if state.on_request is not None:
-                state.on_request(self._head, self._scope)
-            await app(self._scope, self.receive, self.send)
-        except APP_ERRORS as exc:
-            if not state.loop.is_running():
-                return  # the loop is gone and this coroutine is being closed
-            if self._ws.state is WebSocketState.CLOSED and (
-                caused_by_disconnect(exc) or isinstance(exc, asyncio.CancelledError)
-            ):
-                return
-            if isinstance(exc, asyncio.CancelledError) and state.draining:
-                state.log.warning("Cancelled at the end of the drain: %s", named(self._head))
-                self._over(1011, 503)
-                return
-            if not caused_by_disconnect(exc):
-                name = named(self._head)
-                state.log.error("The WebSocket application raised: %s", name, exc_info=exc)
-            self._over(1011, 500)
-        else:
-            self._over(1000, 500)
-
-    def _task_done(self, _: asyncio.Task[None]) -> None:
-        self.state.websocket_tasks -= 1
-
-    def _over(self, code: int, status: int) -> None:
-        """The application is over."""
-        ws = self._ws
-        if ws.state is WebSocketState.OPEN:
-            self._close(code, "")
-        elif ws.state is WebSocketState.HANDSHAKE:
-            self._refuse(status)
-        elif ws.state is WebSocketState.DENIAL:
-            if self._begun:
-                self._transport.abort()
-            else:
-                self._refuse(status)
+    def shut(self) -> None:
+        """Both halves are closed: RFC 6455 7.1.1, the server closes the connection first."""
+        self._answer_due = 0.0
+        self._end()
+        self._record()
+        self.channel.wake_up()
 
     # Inside
 
-    def _close(self, code: int, reason: str) -> None:
-        self._transport.write(self._ws.close(code, reason))
-        self._await_close()
-        self._wake_up()
+    def _look_at_controls(self, came: int) -> None:
+        """A flood of control frames costs us an answer each, and the application sees nothing.
 
-    def _await_close(self) -> None:
-        self._incoming.clear()
-        self._flow.resume_reading(Pause.BODY)
-        self._bound_close()
+        ``came``: how many this read has brought.
+        """
+        ws, rate = self.ws, self._limits.websocket_control_rate
+        if self._heard - self._controls_from >= 1.0:
+            self._controls_from = self._heard
+            ws.controls = came
+        if 0 < rate < ws.controls and ws.state is WebSocketState.OPEN:
+            self.close(_POLICY_VIOLATION, "too many control frames")
 
-    def _refuse(self, status: int) -> None:
-        """Answer the handshake with an HTTP error of our own."""
-        self._status = status
-        fields = _REFUSAL_FIELDS.get(status, [])
-        self._transport.write(error_response(status, self.state.date_line(), headers=fields))
-        self._ws.fire(WebSocketEvent.LOST)
-        self._shut()
+    def _closing(self) -> None:
+        """A Close frame has gone out: wait for the peer's, unless it could not be read."""
+        self.channel.discard()
+        if self.ws.broken:
+            self._shut_down()
+        else:
+            self.flow.resume_reading(Pause.BODY)
+            self.channel.wake_up()
+            self.arm(Clock.CLOSING)
 
-    def _shut(self) -> None:
-        """Both halves are closed: RFC 6455 7.1.1, the server closes the connection first."""
+    def _shut_down(self) -> None:
+        """No more of it can be read: say FIN, and let it see our Close frame before the end."""
+        self.flush()
+        self.flow.resume_reading(Pause.BODY | Pause.PIPELINE)
+        half_close(self._transport)
+        self.channel.wake_up()
+        self.arm(Clock.LINGER)
+
+    def _end(self) -> None:
+        self.flush()
         self._transport.close()
-        self._bound_close()
-        self._record()
-        self._wake_up()
+        self.arm(Clock.CLOSE)
 
-    def _bound_close(self) -> None:
-        self.state.deadlines.arm(self, self.state.limits.websocket_close)
+    def _name(self) -> str:
+        return named(self.channel.head)
 
-    def _wake_up(self) -> None:
-        if self._wake is not None:
-            self._wake.set()
-            self._wake = None
-
-    def _arm_grace(self) -> None:
-        task = self._task
-        if task is None or task.done():
-            return
-        grace = self.state.loop.call_later(self.state.limits.disconnect_grace, task.cancel)
-        task.add_done_callback(lambda _: grace.cancel())
+    def _record_opening(self) -> None:
+        if self.state.on_complete is not None:
+            self.state.on_complete(self._access_record(101, None))
 
     def _record(self) -> None:
+        """The one line of a refused handshake, or the last line of a WebSocket."""
         if self._recorded:
             return
         self._recorded = True
-        state = self.state
-        if state.on_complete is not None:
-            duration = state.clock() - self._head.received
-            state.on_complete(
-                AccessRecord(
-                    self._head,
-                    self._scope,
-                    self._status or 499,
-                    self._headers,
-                    self._sent,
-                    duration,
-                )
-            )
+        if self.state.on_complete is not None:
+            opened = self._status == 101
+            status = self.ws.close_code if opened else self._status or 499
+            self.state.on_complete(self._access_record(status, self._figures if opened else None))
+
+    def _access_record(self, status: int, figures: WebSocketFigures | None) -> AccessRecord:
+        channel = self.channel
+        duration = self.state.clock() - channel.head.received
+        scope: dict[str, Any] = channel.scope
+        return AccessRecord(
+            channel.head, scope, status, self._headers, self._sent, duration, figures
+        )

@@ -13,7 +13,23 @@ from typing import Any
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.response import reason_phrase
 
-__all__ = ["AccessRecord", "RequestView", "ResponseView", "environ_of"]
+__all__ = ["AccessRecord", "RequestView", "ResponseView", "WebSocketFigures", "environ_of"]
+
+
+class WebSocketFigures:
+    """What went through a WebSocket.
+
+    Attributes:
+        received, sent: messages.
+        bytes_received: bytes of frames; those sent are ``AccessRecord.sent``.
+    """
+
+    __slots__ = ("bytes_received", "received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+        self.bytes_received = 0
 
 
 @dataclass
@@ -23,13 +39,13 @@ class AccessRecord:
     Attributes:
         head: the request.
         scope: its ASGI scope; empty if the request was refused before one was made.
-        status: what the client got; 499 if it left before the response was complete.
+        status: what the client got; 499 if it left before the response was complete. Of a
+            WebSocket that has ended, its close code (RFC 6455 section 7.1.5).
         headers: the application's response fields.
-        sent: response body bytes handed to the transport.
+        sent: response body bytes handed to the transport; a WebSocket's bytes of frames.
         duration: seconds from the complete head to the end of the response.
+        figures: of a WebSocket that has ended, None for everything else.
     """
-
-    __slots__ = ("duration", "head", "headers", "scope", "sent", "status")
 
     head: RequestHead
     scope: dict[str, Any]
@@ -37,6 +53,12 @@ class AccessRecord:
     headers: list[tuple[bytes, bytes]]
     sent: int
     duration: float
+    figures: WebSocketFigures | None = None
+
+    @property
+    def opening(self) -> bool:
+        """Whether it is of a WebSocket that was accepted, and is not over."""
+        return self.status == 101 and self.figures is None
 
     @property
     def elapsed(self) -> timedelta:
@@ -89,8 +111,13 @@ class ResponseView:
         self.response_length = record.sent
 
 
-def environ_of(head: RequestHead, scope: dict[str, Any]) -> dict[str, Any]:
-    """The part of a WSGI environ that access_log_format can name (``%({...}e)s``)."""
+def environ_of(
+    head: RequestHead, scope: dict[str, Any], figures: WebSocketFigures | None = None
+) -> dict[str, Any]:
+    """The part of a WSGI environ that access_log_format can name (``%({...}e)s``).
+
+    Of a WebSocket that has ended also WS_RECEIVED and WS_SENT (messages) and WS_BYTES_RECEIVED.
+    """
     client = scope.get("client")
     server = scope.get("server") or ("", None)
     environ: dict[str, Any] = {
@@ -110,6 +137,10 @@ def environ_of(head: RequestHead, scope: dict[str, Any]) -> dict[str, Any]:
         environ["SERVER_PORT"] = str(server[1])
     if head.request_id:
         environ["REQUEST_ID"] = head.request_id  # an X-Request-ID that came in is HTTP_X_...
+    if figures is not None:
+        environ["WS_RECEIVED"] = str(figures.received)
+        environ["WS_SENT"] = str(figures.sent)
+        environ["WS_BYTES_RECEIVED"] = str(figures.bytes_received)
     for name, value in _text(head.headers):
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):

@@ -55,6 +55,17 @@ class Limits:
             ``asgi_shed_requests``, 0 is no limit.
         shed_lag: lag of the loop from which on requests get 503; ``asgi_shed_lag``, 0 is no limit.
         websocket_message: largest WebSocket message; ``websocket_max_message_size``.
+        websocket_deflate_level: how hard messages are compressed, 1 to 9;
+            ``asgi_ws_deflate_level``, 0 offers no compression.
+        websocket_deflate_minimum: bytes from which on a message is compressed;
+            ``asgi_ws_deflate_minimum``.
+        websocket_window_bits: largest window of either direction, 9 to 15;
+            ``asgi_ws_deflate_window``.
+        websocket_ping_interval: silence of the client after which it gets a Ping;
+            ``asgi_ws_ping_interval``, 0 sends none.
+        websocket_ping_timeout: time for any byte of it after that; ``asgi_ws_ping_timeout``, 0
+            waits for ever.
+        websocket_control_rate: control frames per second that a client may send, 0 is no limit.
         websocket_close: time for the peer's half of the closing handshake.
         close_spread: over how long a drain closes the WebSockets, so that their clients do not
             all come back at the same moment.
@@ -84,6 +95,12 @@ class Limits:
     shed_requests: int = 0
     shed_lag: float = 0.0
     websocket_message: int = 16 * 1024 * 1024
+    websocket_deflate_level: int = 4
+    websocket_deflate_minimum: int = 128
+    websocket_window_bits: int = 12
+    websocket_ping_interval: float = 20.0
+    websocket_ping_timeout: float = 20.0
+    websocket_control_rate: int = 1000
     websocket_close: float = 10.0
     close_spread: float = 2.0
     accept_pause: float = 1.0

@@ -1,4 +1,4 @@
-"""WebSocket (RFC 6455): wsproto's handshake and frames behind one state machine.
+"""WebSocket (RFC 6455): wsproto's handshake, our frames, behind one state machine.
 
 HANDSHAKE -> OPEN (accept) | DENIAL (an HTTP response of the application's) | CLOSED (refused);
 OPEN -> CLOSING (we sent a Close frame) -> CLOSED; OPEN -> CLOSED (we answered the peer's).
@@ -9,44 +9,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any
 
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Message,
-    Ping,
-    Request,
-    TextMessage,
-)
+from wsproto.events import AcceptConnection, Request
 from wsproto.utilities import LocalProtocolError as WSLocalProtocolError
 from wsproto.utilities import RemoteProtocolError as WSRemoteProtocolError
 
+from gunicorn_asgi.protocol.deflate import Deflater, Inflater, negotiate
 from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolError
+from gunicorn_asgi.protocol.frames import Control, FrameError, FrameReader, Opcode, frame
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value
+from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.machine import Machine
 
-__all__ = ["TRANSITIONS", "WebSocketConnection", "WebSocketEvent", "WebSocketState"]
+__all__ = ["TRANSITIONS", "WebSocketConnection", "WebSocketEvent", "WebSocketState", "close_frame"]
 
-# RFC 6455 7.4.1: codes that stand for "no frame" and never travel in one.
+# RFC 6455 7.4.1: codes that stand for "no code" and "no frame", and never travel in one.
+NO_STATUS = 1005
 ABNORMAL_CLOSURE = 1006
 
-# What RFC 6455 4.2.1 asks of the opening handshake.
+# What RFC 6455 4.2.1 asks of the opening handshake. Upgrade and Connection were looked at by the
+# HTTP parser, in all their field lines; wsproto sees the last of each only.
 _HANDSHAKE_FIELDS = frozenset(
-    {
-        b"connection",
-        b"host",
-        b"sec-websocket-key",
-        b"sec-websocket-protocol",
-        b"sec-websocket-version",
-        b"upgrade",
-    }
+    {b"host", b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version"}
 )
-
+# What a client takes for an agreement, so only we write it.
+_OURS = frozenset({b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"})
+_UPGRADE = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
 
 # RFC 6455 4.1: "a nonce consisting of a randomly selected 16-byte value that has been
 # base64-encoded": 22 characters, of which the last carries two bits, and the padding.
@@ -104,35 +94,52 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
         close_code: what the application is told: the peer's code, 1005 if its Close frame had
             none, 1006 if no Close frame came (RFC 6455 section 7.1.5), or the code of ours.
         close_reason: the reason that came with it.
+        controls: how many control frames have come in; whoever counts resets it.
+        failure: the rule or the limit that the peer has broken; what it sends on cannot be read.
+        failed: whether ``fail()`` was called for it.
     """
 
     __slots__ = (
+        "_deflater",
         "_head",
-        "_max_message",
-        "_parts",
-        "_size",
+        "_limits",
+        "_reader",
         "_wsproto",
         "close_code",
         "close_reason",
+        "controls",
+        "failed",
+        "failure",
     )
 
     transitions = TRANSITIONS
 
-    def __init__(self, head: RequestHead, max_message: int) -> None:
-        """``max_message`` (bytes) bounds a message; 0 is no limit."""
+    def __init__(self, head: RequestHead, limits: Limits) -> None:
         super().__init__(WebSocketState.HANDSHAKE)
         self._head = head
-        self._max_message = max_message
-        self._wsproto = WSConnection(ConnectionType.SERVER)
-        self._parts: list[str | bytes] = []
-        self._size = 0
+        self._limits = limits
+        self._wsproto: WSConnection | None = None  # only while the handshake is under way
+        self._reader = FrameReader(limits.websocket_message)
+        self._deflater: Deflater | None = None
         self.close_code = ABNORMAL_CLOSURE
         self.close_reason = ""
+        self.controls = 0
+        self.failure: FrameError | None = None
+        self.failed = False
 
     @property
-    def closing(self) -> bool:
-        """Whether we have sent a Close frame and wait for the peer's."""
-        return self.state is WebSocketState.CLOSING
+    def broken(self) -> bool:
+        """Whether the peer has broken a rule or a limit."""
+        return self.failure is not None
+
+    def listens(self) -> bool:
+        """Whether frames of the peer mean anything."""
+        return not self.broken and self.state in (WebSocketState.OPEN, WebSocketState.CLOSING)
+
+    @property
+    def over(self) -> bool:
+        """Whether no Close frame is to be sent any more for what the peer has done."""
+        return self.failed or self.state is WebSocketState.CLOSED
 
     def handshake(self) -> list[str]:
         """Check the opening handshake (RFC 6455 section 4.2.1) and return the subprotocols offered.
@@ -143,14 +150,18 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
         head = self._head
         if head.method != "GET":
             raise RemoteProtocolError("WebSocket handshake is no GET", 405)
-        keys = [value for name, value in head.headers if name == b"sec-websocket-key"]
-        if any(_KEY.match(key) is None for key in keys):
-            raise RemoteProtocolError("Sec-WebSocket-Key is not 16 bytes in base64")
+        for once in (b"sec-websocket-key", b"sec-websocket-version"):  # RFC 6455 11.3.1, 11.3.5
+            values = [value for name, value in head.headers if name == once]
+            if len(values) > 1:
+                raise RemoteProtocolError(f"{once.decode()} is there {len(values)} times")
+            if once == b"sec-websocket-key" and values and not _KEY.match(values[0]):
+                raise RemoteProtocolError("Sec-WebSocket-Key is not 16 bytes in base64")
+        wsproto = self._wsproto = WSConnection(ConnectionType.SERVER)
         try:
             # Only these: h11, inside wsproto, has its own complaints about all others.
             fields = [pair for pair in head.headers if pair[0] in _HANDSHAKE_FIELDS]
-            self._wsproto.initiate_upgrade_connection(fields, head.target)
-            (request,) = self._wsproto.events()
+            wsproto.initiate_upgrade_connection([*_UPGRADE, *fields], head.target)
+            (request,) = wsproto.events()
         except WSRemoteProtocolError as exc:
             status = getattr(exc.event_hint, "status_code", 400)
             raise RemoteProtocolError(str(exc), status) from None
@@ -172,17 +183,38 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
                 raise LocalProtocolError(f"header is not made of bytes: {name!r}: {value!r}")
             if bad_field_name(name) or bad_field_value(value):
                 raise LocalProtocolError(f"header cannot be sent: {name!r}: {value!r}")
-            if name.lower() == b"sec-websocket-protocol":
-                raise LocalProtocolError("sec-websocket-protocol is set by `subprotocol`")
+            if name.lower() in _OURS:
+                raise LocalProtocolError(f"{name.decode()} is set by the server")
             # RFC 9110 8.6, RFC 9112 6.1: neither is sent with a 1xx.
             if name.lower() not in (b"content-length", b"transfer-encoding"):
                 checked.append((name, value.strip(b" \t")))
+        wsproto = self._wsproto
+        if wsproto is None or self.state is not WebSocketState.HANDSHAKE:
+            raise LocalProtocolError(f"can't ACCEPT while {self.state.name}")
+        extension = self._agree()
+        if extension:
+            checked.append((b"sec-websocket-extensions", extension))
         event = AcceptConnection(subprotocol=subprotocol, extra_headers=checked)
-        if self.state is not WebSocketState.HANDSHAKE:
-            self.fire(WebSocketEvent.ACCEPT)  # raises, and says in which state we are
-        data = self._send(event)
+        try:
+            data = wsproto.send(event)
+        except (WSLocalProtocolError, UnicodeError) as exc:
+            raise LocalProtocolError(str(exc)) from None
         self.fire(WebSocketEvent.ACCEPT)
+        self._wsproto = None  # 6 KiB that nobody needs any more
         return data
+
+    def _agree(self) -> bytes:
+        """Negotiate permessage-deflate (RFC 7692 section 7); the answer, empty without it."""
+        limits = self._limits
+        if not limits.websocket_deflate_level:
+            return b""
+        values = [v for name, v in self._head.headers if name == b"sec-websocket-extensions"]
+        agreement = negotiate(values, limits.websocket_window_bits)
+        if agreement is None:
+            return b""
+        self._reader = FrameReader(limits.websocket_message, Inflater(agreement))
+        self._deflater = Deflater(agreement, limits.websocket_deflate_level)
+        return agreement.answer.encode("ascii")
 
     def message(self, data: str | bytes) -> bytes:
         """One whole message as a frame.
@@ -192,78 +224,113 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
         """
         if self.state is not WebSocketState.OPEN:
             raise LocalProtocolError(f"can't send a message while {self.state.name}")
-        return self._send(TextMessage(data) if isinstance(data, str) else BytesMessage(data))
+        if isinstance(data, str):
+            opcode = Opcode.TEXT
+            try:
+                payload = data.encode()
+            except UnicodeEncodeError as exc:
+                raise LocalProtocolError(f"text cannot be sent: {exc}") from None
+        else:
+            opcode, payload = Opcode.BINARY, data
+        if self._deflater is not None and len(payload) >= self._limits.websocket_deflate_minimum:
+            return frame(opcode, self._deflater.deflate(payload), compressed=True)
+        return frame(opcode, payload)
+
+    def ping(self, payload: bytes) -> bytes:
+        """A Ping frame (RFC 6455 section 5.5.2)."""
+        return frame(Opcode.PING, payload)
 
     def close(self, code: int, reason: str) -> bytes:
         """Our Close frame; the state is CLOSING until the peer's comes.
 
         Raises:
-            LocalProtocolError: not OPEN, or a code that must not travel (RFC 6455 section 7.4).
+            LocalProtocolError: not OPEN, or a code or reason that must not travel (RFC 6455
+                sections 5.5 and 7.4).
         """
-        registered = 1000 <= code <= 1014 and code not in (1004, 1005, 1006)
-        if not (registered or 3000 <= code <= 4999):
+        if not _may_travel(code):
             raise LocalProtocolError(f"close code cannot be sent: {code!r}")
-        if self.state is not WebSocketState.OPEN:
-            self.fire(WebSocketEvent.CLOSE)  # raises, and says in which state we are
-        data = self._send(CloseConnection(code=code, reason=reason or None))
+        try:
+            reason.encode()
+        except UnicodeEncodeError as exc:
+            raise LocalProtocolError(f"close reason cannot be sent: {exc}") from None
         self.fire(WebSocketEvent.CLOSE)
         self.close_code, self.close_reason = code, reason
-        return data
+        return close_frame(code, reason)
 
     def feed(self, data: bytes) -> tuple[list[str | bytes], bytes]:
         """Parse ``data``: the messages completed by it, and the bytes to answer with.
 
-        A broken rule or a too large message becomes a Close frame among these bytes (RFC 6455
-        section 7.1.7); look at ``state`` afterwards.
+        Look at ``state`` and ``failure`` afterwards. Behind a ``failure`` nothing is parsed.
         """
-        if self.state is not WebSocketState.OPEN and not self.closing:
+        if not self.listens():
             return [], b""
+        failure = None
+        try:
+            items = self._reader.feed(data)
+        except FrameError as exc:
+            failure = exc
+            items = exc.args[1]
         messages: list[str | bytes] = []
-        answer = b""
-        self._wsproto.receive_data(data)
-        for event in self._wsproto.events():
-            if isinstance(event, CloseConnection):
-                answer += self._closed(event)
-                break
-            if self.closing:
-                continue  # RFC 6455 1.4: what comes behind our Close frame is discarded
-            if isinstance(event, Message):
-                answer += self._collect(event, messages)
-            elif isinstance(event, Ping):
-                answer += self._send(event.response())
-        return messages, answer
-
-    def _collect(self, event: Message[Any], messages: list[str | bytes]) -> bytes:
-        part = event.data
-        if isinstance(part, str):
-            self._size += len(part) if part.isascii() else len(part.encode())
+        answers: list[bytes] = []
+        for item in items:
+            if isinstance(item, Control):
+                self.controls += 1
+                answers.append(self._control(item))
+                if not self.listens():
+                    break  # what is behind it is nothing
+            elif self.state is WebSocketState.OPEN:
+                messages.append(item)  # RFC 6455 1.4: what comes behind our Close is discarded
         else:
-            self._size += len(part)
-        if 0 < self._max_message < self._size:
-            self._parts.clear()
-            return self.close(1009, "message too big")
-        if part:  # empty fragments would grow the list, and no limit would see them
-            self._parts.append(part)
-        if event.message_finished:
-            parts, self._parts, self._size = self._parts, [], 0
-            if isinstance(event, TextMessage):
-                messages.append("".join(parts))  # type: ignore[arg-type]  # one kind a message
-            else:
-                messages.append(b"".join(parts))  # type: ignore[arg-type]
+            self.failure = failure
+        return messages, b"".join(answers)
+
+    def fail(self) -> bytes:
+        """Fail the connection for ``failure`` (RFC 6455 section 7.1.7); our Close frame.
+
+        Nothing if one was sent before.
+        """
+        failure = self.failure
+        if failure is None or self.over:
+            return b""
+        self.failed = True
+        if self.state is WebSocketState.CLOSING:
+            return b""
+        return self.close(failure.code, failure.args[0])
+
+    def _control(self, control: Control) -> bytes:
+        if control.opcode is Opcode.CLOSE:
+            return self._closed(control.payload)
+        if control.opcode is Opcode.PING and self.state is WebSocketState.OPEN:
+            return frame(Opcode.PONG, control.payload)
         return b""
 
-    def _closed(self, event: CloseConnection) -> bytes:
-        """A Close frame of the peer's, or wsproto's verdict on a broken frame."""
+    def _closed(self, payload: bytes) -> bytes:
+        """A Close frame of the peer's (RFC 6455 sections 5.5.1 and 7.1.5)."""
+        code, reason = NO_STATUS, ""
+        if payload:
+            code = int.from_bytes(payload[:2], "big")
+            if len(payload) == 1 or not _may_travel(code):
+                self.failure = FrameError(1002, "malformed close code")
+                return b""
+            try:
+                reason = payload[2:].decode()
+            except UnicodeDecodeError:
+                self.failure = FrameError(1007, "close reason is not UTF-8")
+                return b""
         if self.state is WebSocketState.CLOSING:
             self.fire(WebSocketEvent.SHUT)
             return b""
-        self.close_code, self.close_reason = int(event.code), event.reason or ""
-        answer = self._send(event.response())
+        self.close_code, self.close_reason = code, reason
         self.fire(WebSocketEvent.SHUT)
-        return answer
+        return frame(Opcode.CLOSE, payload)
 
-    def _send(self, event: Event) -> bytes:
-        try:
-            return self._wsproto.send(event)
-        except (WSLocalProtocolError, UnicodeError) as exc:
-            raise LocalProtocolError(str(exc)) from None
+
+def _may_travel(code: int) -> bool:
+    """RFC 6455 section 7.4 and the IANA registry: whether ``code`` may be in a Close frame."""
+    return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A Close frame; of the reason what fits, in whole characters (RFC 6455 section 5.5)."""
+    text = reason.encode()[:123].decode("utf-8", "ignore").encode()
+    return frame(Opcode.CLOSE, code.to_bytes(2, "big") + text)

@@ -92,6 +92,20 @@ def _count(value: object) -> int:
     return int(count)
 
 
+def _within(lowest: int, highest: int) -> Callable[[object], int]:
+    def validate(value: object) -> int:
+        number = _number(value)
+        if number.is_integer() and lowest <= number <= highest:
+            return int(number)
+        raise ValueError(f"a whole number from {lowest} to {highest}")
+
+    return validate
+
+
+_level = _within(0, 9)
+_window = _within(9, 15)
+
+
 def _rate(value: object) -> int:
     rate = _number(value)
     if rate < 0 or not rate.is_integer():
@@ -121,6 +135,8 @@ _PLACEHOLDERS: dict[Callable[[object], object], str] = {
     _size: "BYTES",
     _flag: "BOOL",
     _count: "COUNT",
+    _level: "LEVEL",
+    _window: "BITS",
     _rate: "RATE",
     _forwarded_fields: "LIST",
 }
@@ -185,6 +201,47 @@ DEFINITIONS: tuple[Definition, ...] = (
         16 * 1024 * 1024,
         "Largest WebSocket message in bytes; a larger one closes the connection with 1009. 0 is "
         "no limit. Gunicorn's own setting from 26.3 on, whose default it keeps.",
+    ),
+    Definition(
+        "asgi_ws_ping_interval",
+        _seconds,
+        20.0,
+        "Seconds of silence after which a WebSocket's client gets a Ping. Any byte of the client's "
+        "ends the silence. 0 sends none. 20 s is what websockets and uvicorn have, and less than "
+        "the idle timeout of the usual proxies.",
+    ),
+    Definition(
+        "asgi_ws_ping_timeout",
+        _seconds,
+        20.0,
+        "Seconds in which any byte of the client has to follow on a Ping; the WebSocket is closed "
+        "with 1011 otherwise. Time in which the application does not read, or the client has not "
+        "got the Ping yet, does not count. 0 waits for ever. 20 s is what websockets and uvicorn "
+        "have.",
+    ),
+    Definition(
+        "asgi_ws_deflate_level",
+        _level,
+        4,
+        "How hard WebSocket messages are compressed for clients that offer permessage-deflate, 1 "
+        "to 9; 0 does not compress. 1 kB of JSON takes 12 microseconds at level 1, 14 at 4, 19 at "
+        "6, for 26, 22 and 21 per cent of its size.",
+    ),
+    Definition(
+        "asgi_ws_deflate_window",
+        _window,
+        12,
+        "Largest window of permessage-deflate in either direction, as a power of two, and with it "
+        "the memory of each WebSocket that has compressed something: 12 KiB at 9, 43 KiB at 12, "
+        "295 KiB at 15. 12 compresses messages of usual sizes nearly as well as 15; websockets and "
+        "uvicorn have 12 too.",
+    ),
+    Definition(
+        "asgi_ws_deflate_minimum",
+        _size,
+        128,
+        "Bytes from which on a WebSocket message is compressed. Below them the time is worth more "
+        "than what is saved.",
     ),
     Definition(
         "root_path",
@@ -308,7 +365,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         0.0,
         "Seconds from a request's turn to the end of its response: then it is answered with 504, "
         "or its connection breaks off if the response has begun, and its task is cancelled. 0 is "
-        "no limit, since a long poll or a stream of events is no fault. WebSockets are not meant.",
+        "no limit, since a long poll or a stream of events is no fault. Of a WebSocket only the "
+        "handshake is meant.",
     ),
     Definition(
         "asgi_tls_handshake_timeout",

@@ -6,10 +6,12 @@ nothing here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.glogging import Logger, SafeAtoms
+from gunicorn.instrument.statsd import Statsd
 
 from gunicorn_asgi.aio.state import Scope, ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
@@ -50,6 +52,9 @@ class Hooks:
         self._state = state
         self._post_request = self._hook("post_request")
         self._access = worker.log.access if _logs_access(worker.log) else None
+        # statsd's counts and times requests: a WebSocket is one, from its handshake to the 101.
+        counts = type(worker.log).access is Statsd.access
+        self._line = functools.partial(Logger.access, worker.log) if counts else self._access
 
     def install(self) -> None:
         """Runs in: worker. Put what is wanted, and nothing else, into the request path."""
@@ -71,16 +76,19 @@ class Hooks:
         self._worker.cfg.pre_request(self._worker, RequestView(head, scope))
 
     def _after(self, record: AccessRecord) -> None:
+        if record.opening and self._access is None:
+            return  # one post_request a WebSocket, at its end
         request = RequestView(record.head, record.scope)
         response = ResponseView(record)
-        environ = environ_of(record.head, record.scope)
+        environ = environ_of(record.head, record.scope, record.figures)
         log = self._worker.log
-        if self._access is not None:
+        access = self._access if record.figures is None else self._line
+        if access is not None:
             try:
-                self._access(response, request, environ, record.elapsed)
+                access(response, request, environ, record.elapsed)
             except Exception:  # logger_class is the user's code
                 log.exception("Exception in the access log")
-        if self._post_request is not None:
+        if self._post_request is not None and not record.opening:
             try:
                 self._post_request(self._worker, request, environ, response)
             except Exception:  # the user's code; the response is already out

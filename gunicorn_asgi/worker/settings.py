@@ -178,6 +178,11 @@ def _limits(cfg: Config, values: dict[str, Any]) -> Limits:
         shed_requests=values["asgi_shed_requests"],
         shed_lag=values["asgi_shed_lag"],
         websocket_message=values["websocket_max_message_size"],
+        websocket_deflate_level=values["asgi_ws_deflate_level"],
+        websocket_deflate_minimum=values["asgi_ws_deflate_minimum"],
+        websocket_window_bits=values["asgi_ws_deflate_window"],
+        websocket_ping_interval=values["asgi_ws_ping_interval"],
+        websocket_ping_timeout=values["asgi_ws_ping_timeout"],
     )
 
 

@@ -246,8 +246,8 @@ async def test_without_a_write_timeout_clients_may_take_their_time(more: bool) -
 @pytest.mark.parametrize("end", ["eof", "close frame", "denial"])
 @both_loops
 async def test_websocket_that_is_over_and_not_read_is_given_up(end: str) -> None:
-    """Limits.websocket_close, whoever has ended it; open, it has no clock."""
-    rig, client, app = await scripted(HANDSHAKE, websocket_close=10.0)
+    """asgi_write_timeout, whoever has ended it; open, less than the high-water mark may wait."""
+    rig, client, app = await scripted(HANDSHAKE, write=10.0, websocket_ping_interval=0.0)
     await app.receive()
     if end == "denial":
         client.transport.stall()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from itertools import permutations
 
 import pytest
 
-from gunicorn_asgi.aio.flow import FlowControl, Pause
+from gunicorn_asgi.aio.flow import FlowControl, Pause, half_close
 from kit.fakes import FakeTransport
 from kit.rig import both_loops, turns, until
 
@@ -127,3 +128,28 @@ def test_resuming_without_anybody_waiting_is_nothing() -> None:
     assert flow.write_paused
     flow.resume_writing()
     assert not flow.write_paused
+
+
+# -- the half of a connection ----------------------------------------------------------------------
+
+
+def test_half_of_a_connection_is_closed_where_there_are_halves() -> None:
+    """TCP has FIN; TLS has none that leaves the other half open; and what is closed is closed."""
+    plain, tls, closing = FakeTransport(), FakeTransport(extra={"sslcontext": 1}), FakeTransport()
+    closing.close()
+    for transport in (plain, tls, closing):
+        half_close(transport)
+    assert [each.eof_written for each in (plain, tls, closing)] == [True, False, False]
+    assert [each.is_closing() for each in (plain, tls, closing)] == [False, False, True]
+
+
+def test_half_of_a_connection_that_was_reset_is_closed_with_the_other() -> None:
+    """shutdown(2): ENOTCONN, before the loop has told of the reset."""
+
+    class Reset(FakeTransport):
+        def write_eof(self) -> None:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    transport = Reset()
+    half_close(transport)
+    assert transport.is_closing()

@@ -17,7 +17,7 @@ from kit.rig import (
     turns,
     until,
 )
-from kit.ws import ACCEPT, handshake, parse_frames, text_frame
+from kit.ws import ACCEPT, KEY, handshake, parse_frames, text_frame
 
 __all__: list[str] = []
 
@@ -90,6 +90,61 @@ async def test_upgrade_to_anything_else_is_ignored() -> None:
     fields = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
     client.send(request("GET", "/plain", fields) + request("GET", "/next"))
     assert (await client.response(2)).body == b"/next"
+
+
+FIELDS = {
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": KEY,
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "upgraded"),
+    [
+        # RFC 6455 4.2.1: an Upgrade and a Connection field "containing" or "including" the token.
+        ([("Connection", "Upgrade"), ("Upgrade", "websocket")], "1.1", True),
+        ([("upgrade", "WebSocket"), ("connection", "uPGRADE")], "1.1", True),
+        ([("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")], "1.1", True),
+        ([("Connection", "Upgrade,"), ("Upgrade", ", websocket")], "1.1", True),
+        # RFC 9110 5.3: a list may be spread over several lines.
+        (
+            [("Connection", "keep-alive"), ("Connection", "Upgrade"), ("Upgrade", "websocket")],
+            "1.1",
+            True,
+        ),
+        (
+            [("Connection", "Upgrade"), ("Connection", "keep-alive"), ("Upgrade", "websocket")],
+            "1.1",
+            True,
+        ),
+        ([("Connection", "Upgrade"), ("Upgrade", "h2c, websocket")], "1.1", True),
+        ([("Connection", "Upgrade"), ("Upgrade", "websocket, h2c")], "1.1", True),
+        ([("Connection", "Upgrade"), ("Upgrade", "h2c"), ("Upgrade", "websocket")], "1.1", True),
+        # RFC 9110 7.8: what is no upgrade to WebSocket is a request.
+        ([], "1.1", False),
+        ([("Upgrade", "websocket")], "1.1", False),
+        ([("Connection", "Upgrade")], "1.1", False),
+        ([("Connection", "keep-alive"), ("Upgrade", "websocket")], "1.1", False),
+        ([("Connection", "Upgrades"), ("Upgrade", "websocket")], "1.1", False),
+        ([("Connection", "Upgrade"), ("Upgrade", "websockets")], "1.1", False),
+        ([("Connection", "Upgrade"), ("Upgrade", "h2c")], "1.1", False),
+        ([("Connection", "Upgrade"), ("Upgrade", "websocket")], "1.0", False),
+    ],
+    ids=lambda value: ", ".join(f"{n}={v}" for n, v in value) if isinstance(value, list) else None,
+)
+@both_loops
+async def test_upgrade_to_websocket_is_found_in_every_form(
+    fields: list[tuple[str, str]], version: str, upgraded: bool
+) -> None:
+    """In whichever lines and letters; else the request is served without."""
+    client = Rig(app).connect()
+    client.send(request("GET", "/either", [*fields, *FIELDS.items()], version=version))
+    await until(lambda: client.received)
+    if upgraded:
+        assert client.received.startswith(b"HTTP/1.1 101 ")
+        assert ACCEPT in client.received
+    else:
+        assert (await client.response()).body == b"/either"
 
 
 @pytest.mark.parametrize("code", [1001, 1012])

@@ -294,7 +294,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def websockets(count: int) -> tuple[Rig, Server, list[Client]]:
     """A server, and so many open WebSockets."""
-    rig = Rig(echo)
+    rig = Rig(echo, websocket_ping_interval=0.0)  # nobody answers Pings here
     server = Server(rig.state, [])
     clients = [rig.connect() for _ in range(count)]
     for client in clients:
@@ -303,8 +303,9 @@ async def websockets(count: int) -> tuple[Rig, Server, list[Client]]:
     return rig, server, clients
 
 
-def closed(clients: list[Client]) -> int:
+async def closed(clients: list[Client]) -> int:
     """How many have got their Close frame."""
+    await turns(3)
     return sum(bool(frames(client)) for client in clients)
 
 
@@ -316,7 +317,7 @@ async def test_websockets_are_closed_one_after_another_over_the_spread() -> None
     told: list[int] = []
     for _ in range(5):
         rig.clock.advance(0.0 if not told else 0.5)
-        told.append(closed(clients))
+        told.append(await closed(clients))
     assert told == [1, 2, 3, 4, 4]
     assert {frame.code for client in clients for frame in frames(client)} == {1012}
 
@@ -327,7 +328,7 @@ async def test_without_a_spread_they_are_closed_at_once() -> None:
     rig, server, clients = await websockets(3)
     server.drain(1001, 0.0)
     rig.clock.advance(0.0)
-    assert closed(clients) == 3
+    assert await closed(clients) == 3
 
 
 @both_loops
@@ -340,7 +341,7 @@ async def test_one_that_is_gone_before_its_turn_is_no_matter() -> None:
     rig.clock.advance(10.0)
     await turns()
     assert rig.complaints == []
-    assert closed(clients) == 0
+    assert await closed(clients) == 0
 
 
 @pytest.mark.parametrize(("tell", "spread"), [(60.0, 2.0), (1.0, 0.5), (0.0, 0.0)])
@@ -353,12 +354,12 @@ async def test_the_spread_is_at_most_half_of_the_time_until_the_applications_are
     ending = asyncio.ensure_future(server.end(DrainSchedule(tell, NEVER, NEVER, NEVER), 1012))
     await turns()
     rig.clock.advance(0.0)
-    assert closed(clients) == (1 if spread else 2)
+    assert await closed(clients) == (1 if spread else 2)
     if spread:
         rig.clock.advance(spread / 2 - 0.01)  # the second one's turn: 1 of 2 parts
-        assert closed(clients) == 1
+        assert await closed(clients) == 1
         rig.clock.advance(0.02)
-        assert closed(clients) == 2
+        assert await closed(clients) == 2
     ending.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await ending
@@ -371,12 +372,12 @@ async def test_a_drain_that_is_hastened_closes_those_whose_turn_had_not_come() -
     slow = asyncio.ensure_future(server.end(PATIENT, 1001))
     await turns()
     rig.clock.advance(0.0)
-    assert closed(clients) == 1
+    assert await closed(clients) == 1
     slow.cancel()
     quick = asyncio.ensure_future(server.end(DrainSchedule(0, 0, NEVER, NEVER), 1001))
     await turns()
     rig.clock.advance(0.0)
-    assert closed(clients) == 3
+    assert await closed(clients) == 3
     for client in clients:
         client.leave()
     await quick
@@ -391,10 +392,10 @@ async def test_a_drain_that_is_taken_back_spares_those_whose_turn_had_not_come()
     rig, server, clients = await websockets(4)
     server.drain(1012, 4.0)
     rig.clock.advance(1.0)
-    assert closed(clients) == 2
+    assert await closed(clients) == 2
     server.resume()
     rig.clock.advance(NEVER)
-    assert closed(clients) == 2
+    assert await closed(clients) == 2
     assert rig.state.drain_code == 0
 
 

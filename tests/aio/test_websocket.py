@@ -23,7 +23,7 @@ from kit.rig import (
     until,
 )
 from kit.wire import websocket_frame
-from kit.ws import ACCEPT, Frame, frames, handshake, opened, text_frame, waiting
+from kit.ws import ACCEPT, Frame, arrived, handshake, opened, text_frame, waiting
 
 __all__: list[str] = []
 
@@ -67,12 +67,12 @@ async def test_accept_with_subprotocol_and_headers(received: bool) -> None:
         await app.receive()
     headers = [(b"x-a", b"b"), (b"set-cookie", b"c=d")]
     await app.send({**ACCEPTING, "subprotocol": "superchat", "headers": headers})
+    await turns(3)
     (response,) = parse_responses(client.received)
     assert response.status == 101
     assert response.header("sec-websocket-accept") == ACCEPT
     assert response.header("sec-websocket-protocol") == b"superchat"
     assert (response.header("x-a"), response.header("set-cookie")) == (b"b", b"c=d")
-    client.leave()
     assert [(record.status, record.headers) for record in rig.records] == [(101, headers)]
 
 
@@ -277,14 +277,28 @@ async def test_message_is_sent_as_one_frame(message: Message, frame: Frame) -> N
     """WebSocket, "Send"; an empty message is a message."""
     _, client, app = await opened()
     await app.send({"type": "websocket.send", **message})
-    assert frames(client) == [frame]
+    assert await arrived(client) == [frame]
+
+
+@both_loops
+async def test_message_of_another_type_of_bytes_or_text_is_sent() -> None:
+    """Whatever holds bytes, and what is derived from str."""
+    _, client, app = await opened()
+    markup = type("Markup", (str,), {})("a")
+    for message in (
+        {"bytes": bytearray(b"a")},
+        {"bytes": memoryview(b"abc")[1:]},
+        {"text": markup},
+    ):
+        await app.send({"type": "websocket.send", **message})
+    assert await arrived(client) == [Frame(2, b"a"), Frame(2, b"bc"), Frame(1, b"a")]
 
 
 @both_loops
 async def test_ping_is_answered_by_the_server() -> None:
     """RFC 6455 section 5.5.2; the application does not see it."""
     _, client, app = await opened(websocket_frame(9, b"ping") + text_frame("next"))
-    assert frames(client) == [Frame(10, b"ping")]
+    assert await arrived(client) == [Frame(10, b"ping")]
     assert (await app.receive())["text"] == "next"
 
 
@@ -314,6 +328,33 @@ async def test_two_tasks_may_wait_in_receive() -> None:
 
 
 @both_loops
+async def test_receive_that_is_cancelled_takes_nothing_with_it() -> None:
+    """asyncio.wait_for() around it, say."""
+    _, client, app = await opened()
+    given_up = asyncio.ensure_future(app.receive())
+    await turns()
+    given_up.cancel()
+    client.send(text_frame("kept"))
+    await turns()
+    assert given_up.cancelled()
+    assert (await app.receive())["text"] == "kept"
+
+
+@both_loops
+async def test_client_that_sends_much_before_it_is_accepted_has_to_wait() -> None:
+    """Limits.read_buffer; nothing of it is lost."""
+    _, client, app = await waiting(read_buffer=2000)
+    client.transport.chunk = 500
+    client.send(b"".join(text_frame(f"{number:0100}") for number in range(100)))
+    assert 2000 < 10_600 - len(client.transport.inbound) < 3000
+    await app.receive()
+    await app.send(ACCEPTING)
+    for number in range(100):
+        assert (await app.receive())["text"] == f"{number:0100}"
+    assert client.transport.inbound == b""
+
+
+@both_loops
 async def test_frames_behind_the_handshake_are_not_lost() -> None:
     """An impatient client sends before it has got the 101."""
     _, client, app = await waiting(text_frame("early"))
@@ -323,18 +364,23 @@ async def test_frames_behind_the_handshake_are_not_lost() -> None:
     assert [(await app.receive())["text"] for _ in range(2)] == ["early", "later"]
 
 
+@pytest.mark.parametrize(
+    ("filling", "count"),
+    [("", 600), ("x" * 1000, 120), ("x" * 70_000, 4)],
+    ids=["small", "1 kB", "each too large"],
+)
 @both_loops
-async def test_application_that_does_not_read_stops_the_socket() -> None:
-    """A bounded queue, and on again as it is read, each message once and in order."""
+async def test_application_that_does_not_read_stops_the_socket(filling: str, count: int) -> None:
+    """A queue bounded by bytes; on again as it is read, each message once and in order."""
     _, client, app = await opened()
-    client.transport.chunk = len(text_frame("100"))
-    client.send(b"".join(text_frame(str(number)) for number in range(100, 300)))
+    client.transport.chunk = len(text_frame("0000" + filling))
+    client.send(b"".join(text_frame(f"{number:04}{filling}") for number in range(count)))
     held_back = len(client.transport.inbound)
-    assert held_back >= 150 * client.transport.chunk
+    assert held_back >= count // 2 * client.transport.chunk
     await turns()
     assert len(client.transport.inbound) == held_back
-    for number in range(100, 300):
-        assert (await app.receive())["text"] == str(number)
+    for number in range(count):
+        assert (await app.receive())["text"] == f"{number:04}{filling}"
         await turns(2)
     assert client.transport.inbound == b""
 
@@ -382,6 +428,7 @@ ODD_BY_STATE: dict[str, list[Message]] = {
         {**ACCEPTING, "headers": [("a", "b")]},
         {**ACCEPTING, "headers": [(b"sec-websocket-protocol", b"chat")]},
         {**ACCEPTING, "subprotocol": "unheard-of"},
+        {**ACCEPTING, "subprotocol": b"chat"},
     ],
     "open": [
         {},
@@ -428,10 +475,11 @@ async def test_wrong_message_is_raised_out_of_send_and_changes_nothing(
     assert client.received == before
     if state == "handshake":
         await app.send(ACCEPTING)
+        await turns(3)
         assert client.responses()[0].status == 101
     elif state == "open":
         await app.send({"type": "websocket.send", "text": "still open"})
-        assert frames(client) == [Frame(1, b"still open")]
+        assert await arrived(client) == [Frame(1, b"still open")]
     else:
         await app.send({"type": DENIAL + "body", "body": b"teapot"})
         assert (client.responses()[0].status, client.responses()[0].body) == (418, b"teapot")

@@ -9,8 +9,17 @@ import pytest
 from gunicorn_asgi.protocol.errors import ClientDisconnected
 from kit.fakes import LoopKind, new_loop
 from kit.rig import Message, Receive, Rig, Scope, Send, both_loops, turns, until
-from kit.wire import websocket_frame
-from kit.ws import Frame, close_frame, frames, handshake, opened, text_frame, waiting
+from kit.ws import (
+    Frame,
+    arrived,
+    close_frame,
+    disconnect,
+    frames,
+    handshake,
+    opened,
+    text_frame,
+    waiting,
+)
 
 __all__: list[str] = []
 
@@ -23,11 +32,6 @@ FAULTS = [
     SystemExit(3),
     KeyboardInterrupt(),
 ]
-
-
-def disconnect(code: int, reason: str = "") -> Message:
-    """What the application gets at the end."""
-    return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
 
 # -- by the client ---------------------------------------------------------------------------------
@@ -53,12 +57,12 @@ async def test_close_of_the_client_is_answered_and_delivered(
     if is_waiting:
         await turns()
     client.send(frame)
-    (answer,) = frames(client)
+    (answer,) = await arrived(client)
     assert answer.code == code
     assert await task == disconnect(code, reason)
     await until(lambda: client.ended)
     assert await app.receive() == disconnect(code, reason)
-    assert [record.status for record in rig.records] == [101]
+    assert [record.status for record in rig.records] == [101, code]
 
 
 @both_loops
@@ -126,39 +130,6 @@ async def test_send_after_the_end_raises_an_oserror(message: Message, how: str) 
     assert client.transport.dropped == []
 
 
-@pytest.mark.parametrize("data", [text_frame("\ud7ff" * 40), websocket_frame(2, b"x" * 101)])
-@both_loops
-async def test_too_large_message_is_closed_with_1009(data: bytes) -> None:
-    """RFC 6455 section 7.4.1; websocket_max_message_size."""
-    rig, client, app = await opened(websocket_message=100)
-    client.send(data)
-    assert [frame.code for frame in frames(client)] == [1009]
-    assert (await app.receive())["code"] == 1009
-    assert not client.ended
-    client.send(close_frame(1009))
-    await until(lambda: client.ended)
-    assert rig.complaints == []
-
-
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (websocket_frame(1, b"\xff"), 1007),
-        (websocket_frame(3, b"reserved"), 1002),
-        (websocket_frame(1, b"unmasked", mask=False), 1002),
-        (websocket_frame(0, b"continues nothing"), 1002),
-    ],
-    ids=["not UTF-8", "reserved opcode", "unmasked", "continuation of nothing"],
-)
-@both_loops
-async def test_broken_frame_is_closed_with_its_code(data: bytes, code: int) -> None:
-    """RFC 6455 section 7.1.7: fail the connection."""
-    _, client, app = await opened(data)
-    assert [frame.code for frame in frames(client)] == [code]
-    assert (await app.receive())["type"] == "websocket.disconnect"
-    await until(lambda: client.ended)
-
-
 # -- by the application ----------------------------------------------------------------------------
 
 
@@ -177,7 +148,7 @@ async def test_close_of_the_application_waits_for_the_clients(
     """RFC 6455 section 7.1.2: both halves of the handshake, then TCP."""
     _, client, app = await opened(text_frame("unread"))
     await app.send({"type": "websocket.close", **message})
-    (frame,) = frames(client)
+    (frame,) = await arrived(client)
     assert (frame.code, frame.payload[2:]) == (code, reason)
     assert await app.receive() == disconnect(code, reason.decode())
     with pytest.raises(ClientDisconnected):
@@ -187,7 +158,17 @@ async def test_close_of_the_application_waits_for_the_clients(
     client.send(close_frame(code))
     await until(lambda: client.ended)
     assert not client.transport.aborted
-    assert frames(client) == [frame]
+    assert await arrived(client) == [frame]
+
+
+@both_loops
+async def test_connect_comes_first_although_it_is_over_already() -> None:
+    """Who accepts and closes without having received it still gets it, and then the end."""
+    _, _, app = await waiting(text_frame("early"))
+    await app.send(ACCEPTING)
+    await app.send({"type": "websocket.close"})
+    assert await app.receive() == {"type": "websocket.connect"}
+    assert await app.receive() == disconnect(1000)
 
 
 @both_loops
@@ -230,7 +211,7 @@ async def test_application_that_raises_closes_with_1011(fault: BaseException) ->
     client = rig.connect()
     client.send(handshake())
     await until(lambda: client.received and frames(client))
-    assert [frame.code for frame in frames(client)] == [1011]
+    assert [frame.code for frame in await arrived(client)] == [1011]
     assert [exc for level, _, exc in rig.log.records if level == "error"] == [fault]
 
 
@@ -240,7 +221,7 @@ async def test_application_that_returns_closes_with_1000() -> None:
     rig, client, app = await opened()
     app.over.set()
     await until(lambda: frames(client))
-    assert [frame.code for frame in frames(client)] == [1000]
+    assert [frame.code for frame in await arrived(client)] == [1000]
     assert rig.complaints == []
 
 
@@ -251,7 +232,7 @@ async def test_application_that_returns_behind_its_close_adds_nothing() -> None:
     await app.send({"type": "websocket.close", "code": 4000})
     app.over.set()
     await until(lambda: not rig.state.tasks)
-    assert [frame.code for frame in frames(client)] == [4000]
+    assert [frame.code for frame in await arrived(client)] == [4000]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -384,7 +365,7 @@ async def test_drain_closes_with_its_code(code: int) -> None:
     """RFC 6455 section 7.4.1: 1001 going away; the IANA registry: 1012 service restart."""
     rig, client, app = await opened(text_frame("unread"))
     rig.drain(code)
-    assert [frame.code for frame in frames(client)] == [code]
+    assert [frame.code for frame in await arrived(client)] == [code]
     assert await app.receive() == disconnect(code)
     client.send(close_frame(code))
     await until(lambda: client.ended)
@@ -411,7 +392,7 @@ async def test_drain_during_the_handshake_closes_once_it_is_accepted(early: byte
     assert client.received == b""
     await app.receive()
     await app.send(ACCEPTING)
-    assert [frame.code for frame in frames(client)] == [1012]
+    assert [frame.code for frame in await arrived(client)] == [1012]
     assert await app.receive() == disconnect(1012)
 
 
@@ -439,7 +420,7 @@ async def test_application_cancelled_by_the_drain_is_a_warning(accepted: bool) -
     app.task.cancel()
     await until(app.task.done)
     if accepted:
-        assert [frame.code for frame in frames(client)] == [1012]
+        assert [frame.code for frame in await arrived(client)] == [1012]
     else:
         assert [response.status for response in client.responses()] == [503]
     request_id = app.scope["extensions"]["gunicorn_asgi.request"]["id"]
@@ -457,4 +438,4 @@ async def test_abort_closes_at_once() -> None:
     await until(lambda: client.ended)
     assert client.transport.aborted
     assert await app.receive() == disconnect(1006)
-    assert frames(client) == list[Frame]()
+    assert await arrived(client) == list[Frame]()

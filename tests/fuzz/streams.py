@@ -259,7 +259,9 @@ def check_websocket(data: bytes, cuts: Sequence[int] = ()) -> None:
 def _messages(
     data: list[bytes], limit: int
 ) -> tuple[list[str | bytes], bytes, WebSocketState, int]:
-    socket = WebSocketConnection(RequestHead("GET", b"/", "1.1", HANDSHAKE, True), limit)
+    socket = WebSocketConnection(
+        RequestHead("GET", b"/", "1.1", HANDSHAKE, True), Limits(websocket_message=limit)
+    )
     socket.handshake()
     socket.accept(None, [])
     messages: list[str | bytes] = []
@@ -268,6 +270,6 @@ def _messages(
         more, answer = socket.feed(piece)
         messages += more
         answers += answer
-    if socket.close_code == 1007:
-        answers = b""  # its reason quotes a position in the piece
+        if socket.failure is not None:
+            answers += socket.fail()
     return messages, answers, socket.state, socket.close_code

@@ -16,6 +16,7 @@ from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolErro
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import RequestIds
+from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.peer import Networks, Peer
 from gunicorn_asgi.protocol.response import ResponseEncoder, early_hints
 from gunicorn_asgi.protocol.rfc7239 import parse_forwarded
@@ -110,7 +111,7 @@ def check_scope(data: bytes, _: Sequence[int] = ()) -> None:
 
 
 def _check_handshake(head: RequestHead) -> None:
-    socket = WebSocketConnection(head, 0)
+    socket = WebSocketConnection(head, Limits())
     try:
         offered = socket.handshake()
     except RemoteProtocolError as exc:

@@ -6,15 +6,18 @@ import struct
 from typing import Any, NamedTuple
 
 from kit.message import Fields, WireError, field_pairs, request
-from kit.rig import Client, Rig, Script, until
+from kit.rig import Client, Message, Rig, Script, turns, until
 from kit.wire import websocket_frame
 
 __all__ = [
     "ACCEPT",
     "KEY",
     "Frame",
+    "arrived",
     "close_frame",
+    "disconnect",
     "frames",
+    "half_closed",
     "handshake",
     "opened",
     "parse_frames",
@@ -86,24 +89,54 @@ def frames(client: Client) -> list[Frame]:
     return parse_frames(rest)
 
 
-async def opened(data: bytes = b"", **limits: Any) -> tuple[Rig, Client, Script]:
-    """Make a connection whose application has accepted."""
+async def arrived(client: Client) -> list[Frame]:
+    """What has arrived behind the 101, with what this turn of the loop has gathered."""
+    await turns(3)
+    return frames(client)
+
+
+async def opened(
+    data: bytes = b"",
+    *,
+    headers: Fields = (),
+    extra: dict[str, Any] | None = None,
+    **limits: Any,
+) -> tuple[Rig, Client, Script]:
+    """Make a connection whose application has accepted; ``extra`` is of its transport."""
     app = Script()
     rig = Rig(app, **limits)
-    client = rig.connect()
-    client.send(handshake())
+    client = rig.connect(extra=extra)
+    client.send(handshake(headers=headers))
     await until(lambda: app.task)
     assert await app.receive() == {"type": "websocket.connect"}
     await app.send({"type": "websocket.accept"})
+    await until(lambda: client.received)
     client.send(data)
     return rig, client, app
 
 
-async def waiting(early: bytes = b"") -> tuple[Rig, Client, Script]:
+async def waiting(early: bytes = b"", **limits: Any) -> tuple[Rig, Client, Script]:
     """Make a connection whose application has not answered the handshake yet."""
     app = Script()
-    rig = Rig(app)
+    rig = Rig(app, **limits)
     client = rig.connect()
     client.send(handshake(headers={"Sec-WebSocket-Protocol": "chat, superchat"}) + early)
     await until(lambda: app.task)
     return rig, client, app
+
+
+async def half_closed(client: Client) -> None:
+    """Expect FIN of a server that reads on without looking, and closes at the client's FIN."""
+    await turns(3)
+    assert client.transport.eof_written
+    client.send(text_frame("nobody reads this"))
+    await turns()
+    assert not client.ended
+    client.eof()
+    await until(lambda: client.ended)
+    assert not client.transport.aborted
+
+
+def disconnect(code: int, reason: str = "") -> Message:
+    """Build what the application gets at the end."""
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}

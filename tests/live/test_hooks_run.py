@@ -250,7 +250,7 @@ def test_pre_and_post_request_run_around_a_websocket(m: Master) -> None:
         ws.close(1000)
         assert ws.recv_close()[0] == 1000
     wait_until(lambda: "post_request" in names(m, pid))
-    assert notes(m, pid)[-1] == f"post_request {pid} GET /ws /ws 101"
+    assert notes(m, pid)[-1] == f"post_request {pid} GET /ws /ws 1000"
 
 
 def test_a_pre_request_that_raises_gives_500_and_the_worker_lives(m: Master) -> None:

@@ -196,7 +196,7 @@ def test_a_request_whose_client_has_left_is_a_499(
     assert int(told["B"]) >= (4 if path.startswith("/streams") else 0)
 
 
-def test_a_websocket_has_one_line_when_it_is_over() -> None:
+def test_a_websocket_has_a_line_when_it_opens_and_one_when_it_is_over() -> None:
     app = """
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
@@ -204,18 +204,25 @@ async def app(scope, receive, send):
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": "hello"})
         await receive()
+        await receive()
 """
+    form = f"{FORMAT}|sent=%({{ws_sent}}e)s|came=%({{ws_received}}e)s/%({{ws_bytes_received}}e)s"
     with Master(
-        "app:app", "--access-logformat", FORMAT, files={"app.py": app}, access_log=True
+        "app:app", "--access-logformat", form, files={"app.py": app}, access_log=True
     ) as master:
         with WebSocketWire(master.connect()) as ws:
             assert ws.connect("/ws?q").status == 101
             assert ws.recv_text() == "hello"
-            assert master.access() == []
-            ws.close()
-            assert ws.recv_close()[0] == 1000
-        told = fields(master.wait_access(1)[0])
-    assert (told["r"], told["s"], told["q"]) == ("GET /ws?q HTTP/1.1", "101", "q")
+            opening = fields(master.wait_access(1)[0])
+            ws.send_text("three")
+            ws.close(4000)
+            assert ws.recv_close()[0] == 4000
+        end = fields(master.wait_access(2)[1])
+    for told, status in ((opening, "101"), (end, "4000")):
+        assert (told["r"], told["s"], told["q"]) == ("GET /ws?q HTTP/1.1", status, "q")
+    # Frames of "hello" and "three", the latter masked, and a masked Close frame with a code.
+    assert (opening["sent"], opening["B"], opening["came"]) == ("-", "0", "-/-")
+    assert (end["sent"], end["B"], end["came"]) == ("1", "7", "1/19")
 
 
 def test_a_unix_socket_has_no_address_to_log() -> None:

@@ -59,6 +59,7 @@ BAD_VALUES = [
     ("asgi_disconnect_grace_period", "-1", "0 or more"),
     ("asgi_drain_linger", "soon", "0 or more"),
     ("websocket_max_message_size", "16M", "0 or more"),
+    ("asgi_ws_deflate_level", "10", "a whole number from 0 to 9"),
     ("root_path", "api", 'begins with "/"'),
     ("asgi_shed_requests", "many", "a whole number, 0 or more"),
     ("asgi_forwarded_fields", "x-forwarded-for", "a list of forwarded, x-forwarded-host"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Event, Request
+from wsproto.extensions import Extension
 
+from gunicorn_asgi.protocol.deflate import Agreement
 from gunicorn_asgi.protocol.h1 import RequestParser
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.limits import Limits
@@ -23,6 +26,7 @@ __all__ = [
     "Fields",
     "HeadSink",
     "Pair",
+    "agreement",
     "asked",
     "with_field",
 ]
@@ -47,7 +51,14 @@ def with_field(name: bytes, value: bytes | None) -> Fields:
 
 def asked(fields: Fields = HANDSHAKE, method: str = "GET") -> WebSocketConnection:
     """A server that was asked for a WebSocket."""
-    return WebSocketConnection(RequestHead(method, b"/chat", "1.1", fields, True), 0)
+    return WebSocketConnection(RequestHead(method, b"/chat", "1.1", fields, True), Limits())
+
+
+def agreement(
+    *, server_takeover: bool = True, client_takeover: bool = True, bits: int = 15
+) -> Agreement:
+    """What both sides have agreed upon about compression."""
+    return Agreement(not server_takeover, not client_takeover, bits, bits, "")
 
 
 class HeadSink:
@@ -66,16 +77,29 @@ class HeadSink:
 
 
 class Pair:
-    """A client (wsproto) and a server (ours), with the bytes carried by hand."""
+    """A client (wsproto) and a server (ours), with the bytes carried by hand.
+
+    The server's application has always received what has come in.
+    """
 
     def __init__(
-        self, offers: Iterable[str] = (), max_message: int = 0, *, accept: bool = True
+        self,
+        offers: Iterable[str] = (),
+        max_message: int = 0,
+        *,
+        accept: bool = True,
+        extensions: Iterable[Extension] = (),
+        **limits: Any,
     ) -> None:
         self.client = WSConnection(ConnectionType.CLIENT)
         sink = HeadSink()
-        request = self.client.send(Request(host="h", target="/", subprotocols=list(offers)))
+        request = self.client.send(
+            Request(host="h", target="/", subprotocols=list(offers), extensions=list(extensions))
+        )
         assert RequestParser(sink, Limits()).feed(request) == b""
-        self.server = WebSocketConnection(sink.head, max_message)
+        self.server = WebSocketConnection(
+            sink.head, Limits(websocket_message=max_message, **limits)
+        )
         self.offered = self.server.handshake()
         self.answer = b""
         if accept:
@@ -105,4 +129,5 @@ class Pair:
     def feed(self, data: bytes) -> list[str | bytes]:
         """Carry bytes to the server; its answer is in ``answer``."""
         messages, self.answer = self.server.feed(data)
+        self.answer += self.server.fail()
         return messages

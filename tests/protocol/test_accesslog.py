@@ -11,7 +11,13 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger, SafeAtoms
 
-from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
+from gunicorn_asgi.protocol.accesslog import (
+    AccessRecord,
+    RequestView,
+    ResponseView,
+    WebSocketFigures,
+    environ_of,
+)
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.scope import Peer, Scopes
@@ -53,7 +59,7 @@ def atoms(exchange: AccessRecord) -> dict[str, Any]:
     found: dict[str, Any] = Logger(Config()).atoms(
         ResponseView(exchange),
         RequestView(exchange.head, exchange.scope),
-        environ_of(exchange.head, exchange.scope),
+        environ_of(exchange.head, exchange.scope, exchange.figures),
         exchange.elapsed,
     )
     return found
@@ -154,8 +160,29 @@ def test_a_refused_request_is_logged_too() -> None:
     assert Config().access_log_format % SafeAtoms(found)
 
 
+def test_a_websocket_that_has_ended_has_its_figures() -> None:
+    """%({ws_received}e)s and the like; "-" for everything else."""
+    exchange = record(status=1000)
+    exchange.figures = WebSocketFigures()
+    exchange.figures.received, exchange.figures.sent, exchange.figures.bytes_received = 5, 4, 300
+    found = SafeAtoms(atoms(exchange))
+    names = ("{ws_received}e", "{ws_sent}e", "{ws_bytes_received}e")
+    assert [found[name] for name in names] == ["5", "4", "300"]
+    assert [SafeAtoms(atoms(record()))[name] for name in names] == ["-", "-", "-"]
+
+
+def test_only_the_first_line_of_a_websocket_is_its_opening() -> None:
+    """An HTTP response is never 101, and the end has figures."""
+    assert record(status=101).opening
+    assert not record(status=200).opening
+    ended = record(status=1000)
+    ended.figures = WebSocketFigures()
+    assert not ended.opening
+
+
 @pytest.mark.parametrize(
-    ("status", "text"), [(200, "200 OK"), (499, "499"), (101, "101 Switching Protocols")]
+    ("status", "text"),
+    [(1006, "1006"), (200, "200 OK"), (499, "499"), (101, "101 Switching Protocols")],
 )
 def test_a_status_is_what_gunicorn_shows(status: int, text: str) -> None:
     """gunicorn.http.wsgi.Response.status; 499 has no reason phrase."""

@@ -28,11 +28,9 @@ from gunicorn_asgi.protocol.websocket import (
 )
 from kit.wire import websocket_frame
 from protocol.peers import (
-    BINARY,
     CLOSE,
     CONTINUATION,
     HANDSHAKE,
-    PING,
     TEXT,
     Fields,
     Pair,
@@ -54,10 +52,6 @@ S, E = WebSocketState, WebSocketEvent
         # RFC 6455 4.2.1, in its order.
         pytest.param(HANDSHAKE, "POST", 405, id="POST"),
         pytest.param(HANDSHAKE, "HEAD", 405, id="HEAD"),
-        pytest.param(with_field(b"upgrade", b"h2c"), "GET", 400, id="another upgrade"),
-        pytest.param(with_field(b"upgrade", None), "GET", 400, id="no upgrade"),
-        pytest.param(with_field(b"connection", None), "GET", 400, id="no connection"),
-        pytest.param(with_field(b"connection", b"close"), "GET", 400, id="connection close"),
         pytest.param(with_field(b"sec-websocket-key", None), "GET", 400, id="no key"),
         pytest.param(with_field(b"sec-websocket-key", b"short"), "GET", 400, id="short key"),
         pytest.param(
@@ -66,20 +60,25 @@ S, E = WebSocketState, WebSocketEvent
             400,
             id="stray bits",
         ),
+        # 11.3.1: "MUST NOT appear more than once"; 11.3.5 of the version.
+        pytest.param([*HANDSHAKE, HANDSHAKE[4]], "GET", 400, id="two keys"),
+        pytest.param([*HANDSHAKE, HANDSHAKE[3]], "GET", 400, id="version 13 twice"),
         pytest.param(with_field(b"sec-websocket-version", None), "GET", 400, id="no version"),
         # 4.4: "an appropriate HTTP error code (such as 426 Upgrade Required)".
         pytest.param(with_field(b"sec-websocket-version", b"8"), "GET", 426, id="version 8"),
         pytest.param(with_field(b"sec-websocket-version", b"8, 13"), "GET", 426, id="two"),
         # Bytes that cannot be decoded.
         pytest.param(with_field(b"host", b"\xff"), "GET", 400, id="odd byte in Host"),
-        pytest.param(with_field(b"connection", b"Upgrade, \xff"), "GET", 400, id="connection"),
         pytest.param(
             with_field(b"sec-websocket-protocol", b"\xff"), "GET", 400, id="odd subprotocol"
         ),
     ],
 )
 def test_a_handshake_that_is_none_is_refused(fields: Fields, method: str, status: int) -> None:
-    """RFC 6455 4.2.1 and 4.4; the state stays, for the answer is plain HTTP."""
+    """RFC 6455 4.2.1 and 4.4; the state stays, for the answer is plain HTTP.
+
+    Upgrade and Connection are the HTTP parser's: tests/aio/test_http1_upgrade.py.
+    """
     server = asked(fields, method)
     with pytest.raises(RemoteProtocolError) as caught:
         server.handshake()
@@ -164,6 +163,8 @@ def test_the_applications_fields_are_in_the_answer() -> None:
         pytest.param(None, [("a", b"b")], id="name as str"),
         pytest.param(None, [(b"a", "b")], id="value as str"),
         pytest.param(None, [(b"Sec-WebSocket-Protocol", b"a")], id="subprotocol as header"),
+        pytest.param(None, [(b"sec-websocket-extensions", b"x-zip")], id="extension as header"),
+        pytest.param(None, [(b"Sec-WebSocket-Accept", b"x")], id="another accept"),
     ],
 )
 def test_an_accept_that_cannot_be_sent_is_refused(
@@ -246,64 +247,6 @@ def test_text_that_cannot_be_encoded_is_refused() -> None:
     with pytest.raises(LocalProtocolError):
         pair.server.message("\ud800")
     assert joined(pair.to_client(pair.server.message("fine"))) == "fine"
-
-
-# -- the limit -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "events",
-    [
-        pytest.param([BytesMessage(b"x" * 10)], id="bytes"),
-        pytest.param([TextMessage("x" * 10)], id="text"),
-        pytest.param([TextMessage("é" * 5)], id="counted in bytes"),
-        pytest.param([BytesMessage(b"x" * 5, message_finished=False), BytesMessage(b"x" * 5)]),
-        pytest.param([TextMessage("x" * 10), TextMessage("x" * 10)], id="two messages"),
-    ],
-)
-def test_a_message_may_be_as_large_as_the_limit(events: list[Event]) -> None:
-    """websocket_max_message_size, in bytes, each message anew; one byte more is 1009."""
-    pair = Pair(max_message=10)
-    assert sum(len(each.encode() if isinstance(each, str) else each) for each in pair.send(*events))
-    assert pair.state() is S.OPEN
-
-    pair = Pair(max_message=9)
-    assert pair.send(*events) == []
-    assert pair.state() is S.CLOSING
-    (close,) = pair.to_client(pair.answer)
-    assert isinstance(close, CloseConnection)
-    assert (close.code, close.reason) == (1009, "message too big")
-    assert (pair.server.close_code, pair.server.close_reason) == (1009, "message too big")
-
-
-def test_a_too_large_message_is_refused_before_it_ends() -> None:
-    """RFC 6455 7.4.1, 1009; what comes after it is dropped until the client's Close."""
-    pair = Pair(max_message=10)
-    assert pair.feed(websocket_frame(BINARY, b"x" * 100)[:30]) == []
-    assert pair.server._parts == []  # nor is it kept
-    assert pair.state() is S.CLOSING
-    client_close = websocket_frame(CLOSE, struct.pack("!H", 1009))
-    whole = websocket_frame(BINARY, b"x" * 100)[30:] + websocket_frame(TEXT, b"after")
-    assert pair.feed(whole + websocket_frame(PING, b"p")) == []
-    assert pair.answer == b""
-    assert pair.feed(client_close) == []
-    assert pair.answer == b""
-    assert pair.state() is S.CLOSED
-    assert pair.server.close_code == 1009
-
-
-def test_empty_fragments_cost_nothing() -> None:
-    """No limit on a message's size sees them, so they must not pile up."""
-    pair = Pair(max_message=10)
-    empty = websocket_frame(CONTINUATION, b"", fin=False)
-    assert pair.feed(websocket_frame(TEXT, b"a", fin=False) + empty * 1000) == []
-    assert len(pair.server._parts) == 1
-    assert pair.feed(websocket_frame(CONTINUATION, b"b")) == ["ab"]
-
-
-def test_no_limit_is_no_limit() -> None:
-    """websocket_max_message_size 0."""
-    assert Pair(max_message=0).send(BytesMessage(b"x" * 1_000_000)) == [b"x" * 1_000_000]
 
 
 # -- pings ---------------------------------------------------------------------------------------
@@ -499,6 +442,14 @@ def test_only_an_open_connection_sends(state: WebSocketState) -> None:
         server.close(1000, "")
     assert server.state is state
     assert (server.close_code, server.close_reason) == (1006, "")
+
+
+def test_a_connection_is_not_accepted_before_its_handshake_was_looked_at() -> None:
+    """There is nothing to accept yet."""
+    server = asked()
+    with pytest.raises(LocalProtocolError, match="can't ACCEPT while HANDSHAKE"):
+        server.accept(None, ())
+    assert server.state is S.HANDSHAKE
 
 
 def test_an_open_connection_was_not_closed() -> None:

@@ -1,4 +1,4 @@
-"""protocol/websocket.py: frames cut anywhere, handshakes and frames that are broken, and noise."""
+"""protocol/websocket.py: frames cut anywhere, too large or broken, odd handshakes, and noise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.websocket import WebSocketConnection, WebSocketState
 from kit.wire import websocket_frame
 from protocol.peers import (
+    BINARY,
     CLOSE,
     CONTINUATION,
     HANDSHAKE,
     PING,
+    PONG,
     TEXT,
     HeadSink,
     Pair,
@@ -43,7 +45,7 @@ def test_odd_bytes_in_a_handshake_are_the_peers_fault(name: bytes) -> None:
             if rest is None:
                 assert name in (b"connection", b"upgrade")
                 continue  # a plain request
-            server = WebSocketConnection(sink.head, 0)
+            server = WebSocketConnection(sink.head, Limits())
             server.handshake()
         except RemoteProtocolError:
             continue
@@ -75,6 +77,62 @@ def test_where_the_stream_is_cut_makes_no_difference() -> None:
         assert pair.state() is S.CLOSED
         assert (pair.server.close_code, pair.server.close_reason) == (1001, "bye")
         assert [type(event) for event in pair.to_client(answers)] == [Pong, CloseConnection]
+
+
+# -- the limit -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([BytesMessage(b"x" * 10)], id="bytes"),
+        pytest.param([TextMessage("x" * 10)], id="text"),
+        pytest.param([TextMessage("é" * 5)], id="counted in bytes"),
+        pytest.param([BytesMessage(b"x" * 5, message_finished=False), BytesMessage(b"x" * 5)]),
+        pytest.param([TextMessage("x" * 10), TextMessage("x" * 10)], id="two messages"),
+    ],
+)
+def test_a_message_may_be_as_large_as_the_limit(events: list[Event]) -> None:
+    """websocket_max_message_size, in bytes, each message anew; one byte more is 1009."""
+    pair = Pair(max_message=10)
+    assert sum(len(each.encode() if isinstance(each, str) else each) for each in pair.send(*events))
+    assert pair.state() is S.OPEN
+
+    pair = Pair(max_message=9)
+    assert pair.send(*events) == []
+    assert pair.state() is S.CLOSING
+    (close,) = pair.to_client(pair.answer)
+    assert isinstance(close, CloseConnection)
+    assert (close.code, close.reason) == (1009, "message too big")
+    assert (pair.server.close_code, pair.server.close_reason) == (1009, "message too big")
+
+
+def test_a_too_large_message_is_refused_before_it_ends() -> None:
+    """RFC 6455 7.4.1, 1009, and 7.1.7: nothing is looked at behind it."""
+    pair = Pair(max_message=10)
+    assert pair.feed(websocket_frame(BINARY, b"x" * 100)[:30]) == []
+    assert pair.server._reader._parts == []  # nor is it kept
+    assert pair.state() is S.CLOSING
+    whole = websocket_frame(BINARY, b"x" * 100)[30:] + websocket_frame(TEXT, b"after")
+    for piece in (whole, websocket_frame(PING, b"p"), websocket_frame(CLOSE, b"")):
+        assert pair.feed(piece) == []
+        assert pair.answer == b""
+    assert pair.state() is S.CLOSING
+    assert pair.server.close_code == 1009
+
+
+def test_empty_fragments_cost_nothing() -> None:
+    """No limit on a message's size sees them, so they must not pile up."""
+    pair = Pair(max_message=10)
+    empty = websocket_frame(CONTINUATION, b"", fin=False)
+    assert pair.feed(websocket_frame(TEXT, b"a", fin=False) + empty * 1000) == []
+    assert len(pair.server._reader._parts) == 1
+    assert pair.feed(websocket_frame(CONTINUATION, b"b")) == ["ab"]
+
+
+def test_no_limit_is_no_limit() -> None:
+    """websocket_max_message_size 0."""
+    assert Pair(max_message=0).send(BytesMessage(b"x" * 1_000_000)) == [b"x" * 1_000_000]
 
 
 # -- broken frames -------------------------------------------------------------------------------
@@ -116,14 +174,39 @@ def test_a_broken_frame_fails_the_connection(raw: bytes, code: int) -> None:
     pair = Pair()
     before = websocket_frame(TEXT, b"before")
     assert pair.feed(before + raw + websocket_frame(TEXT, b"after")) == ["before"]
-    assert pair.state() is S.CLOSED
+    assert pair.state() is S.CLOSING
+    assert pair.server.failed
     (close,) = pair.to_client(pair.answer)
     assert isinstance(close, CloseConnection)
     assert close.code == code
     assert close.reason
     assert pair.server.close_code == code
     assert type(pair.server.close_code) is int
-    assert pair.feed(websocket_frame(TEXT, b"later")) == []
+    for late in (websocket_frame(TEXT, b"later"), websocket_frame(CLOSE, b"")):
+        assert pair.feed(late) == []
+        assert pair.answer == b""
+
+
+def test_what_came_before_may_still_be_answered() -> None:
+    """The connection fails when the application has received it, and not in between."""
+    server = Pair().server
+    raw = websocket_frame(TEXT, b"before") + websocket_frame(PING, b"p") + websocket_frame(3, b"")
+    assert server.feed(raw) == (["before"], websocket_frame(PONG, b"p", mask=False))
+    assert server.broken
+    assert server.feed(websocket_frame(TEXT, b"after")) == ([], b"")
+    assert server.message("answer") == websocket_frame(TEXT, b"answer", mask=False)
+    assert server.fail() == websocket_frame(CLOSE, b"\x03\xeaunknown opcode 3", mask=False)
+    assert server.fail() == b""
+    assert server.state is S.CLOSING
+
+
+def test_what_is_wrong_behind_a_close_is_nothing() -> None:
+    """RFC 6455 1.4: after a Close frame "the peer discards any further data received"."""
+    pair = Pair()
+    assert pair.feed(websocket_frame(CLOSE, b"\x03\xe8") + b"\xff" * 40) == []
+    assert pair.answer == websocket_frame(CLOSE, b"\x03\xe8", mask=False)
+    assert not pair.server.broken
+    assert pair.state() is S.CLOSED
 
 
 def test_a_broken_frame_while_closing_ends_it_without_a_second_close() -> None:
@@ -132,7 +215,8 @@ def test_a_broken_frame_while_closing_ends_it_without_a_second_close() -> None:
     pair.server.close(1000, "")
     assert pair.feed(websocket_frame(3, b"x")) == []
     assert pair.answer == b""
-    assert pair.state() is S.CLOSED
+    assert pair.server.failed
+    assert pair.state() is S.CLOSING
     assert pair.server.close_code == 1000
 
 

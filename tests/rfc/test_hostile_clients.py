@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -118,9 +119,14 @@ def test_a_message_without_end_ends_its_websocket(server: Master, kind: str) -> 
         assert ws.recv_close()[0] == 1009
 
 
-def test_no_bytes_grow_where_nobody_sees_them(server: Master) -> None:
-    """CVE-2026-44545: a message is counted by what it is, and wire compression is not spoken."""
+def test_what_a_message_inflates_to_is_what_counts(server: Master) -> None:
+    """CVE-2026-44545, RFC 7692: a kilobyte on the wire that would be a megabyte."""
+    bomb = zlib.compressobj(wbits=-12)
+    data = bomb.compress(bytes(1_000_000)) + bomb.flush(zlib.Z_SYNC_FLUSH)
     with WebSocketWire(server.connect()) as ws:
         response = ws.connect("/listen", deflate=True)
-        assert response.status == 101
-        assert response.header("sec-websocket-extensions") is None
+        assert b"permessage-deflate" in (response.header("sec-websocket-extensions") or b"")
+        frame = bytearray(websocket_frame(2, data[:-4]))
+        frame[0] |= 0x40
+        ws.send_raw(bytes(frame))
+        assert ws.recv_close()[0] == 1009

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.instrument.statsd import Statsd
 
-from gunicorn_asgi.protocol.accesslog import AccessRecord
+from gunicorn_asgi.protocol.accesslog import AccessRecord, WebSocketFigures
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.worker.hooks import Hooks
 
@@ -32,6 +33,13 @@ SCOPE = {
     "server": ("192.0.2.2", 80),
 }
 RECORD = AccessRecord(HEAD, SCOPE, 404, [(b"x-a", b"1")], 12, 0.25)
+
+
+FIGURES = WebSocketFigures()
+FIGURES.received, FIGURES.sent, FIGURES.bytes_received = 3, 2, 40
+# The two records of a WebSocket.
+OPENING = AccessRecord(HEAD, SCOPE, 101, [], 0, 0.001)
+END = AccessRecord(HEAD, SCOPE, 1001, [], 30, 7.5, FIGURES)
 
 
 class Installed:
@@ -134,6 +142,44 @@ def test_a_logger_class_of_the_users_is_called_whatever_is_set() -> None:
     assert elapsed.total_seconds() == 0.25
 
 
+def test_a_websocket_is_told_at_its_beginning_and_at_its_end() -> None:
+    """101 and the close code; what went through it is in the environ of the second."""
+    installed = Installed(Ear)
+    installed.on_complete(OPENING)
+    installed.on_complete(END)
+    first, second = installed.worker.log.heard
+    assert first[0].status == "101 Switching Protocols"
+    assert not {"WS_RECEIVED", "WS_SENT", "WS_BYTES_RECEIVED"} & set(first[2])
+    assert (second[0].status, second[0].sent) == ("1001", 30)
+    told = [second[2][name] for name in ("WS_RECEIVED", "WS_SENT", "WS_BYTES_RECEIVED")]
+    assert told == ["3", "2", "40"]
+    assert second[3].total_seconds() == 7.5
+
+
+def test_statsd_counts_and_times_a_websocket_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a request that was answered with 101; hours are no duration. Its line has both."""
+    told: list[str] = []
+    monkeypatch.setattr(Statsd, "_sock_send", lambda _self, line: told.append(line.split("|")[0]))
+    path = tmp_path / "access.log"
+    installed = Installed(
+        Statsd, statsd_host="127.0.0.1:9", accesslog=str(path), access_log_format="%(s)s %(B)s"
+    )
+    installed.on_complete(OPENING)
+    installed.on_complete(END)
+    assert told == [
+        "gunicorn.request.duration:1.0",
+        "gunicorn.requests:1",
+        "gunicorn.request.status.101:1",
+    ]
+    assert path.read_text() == "101 0\n1001 30\n"
+    for handler in installed.worker.log.access_log.handlers[:]:
+        installed.worker.log.access_log.removeHandler(handler)
+        handler.close()
+    installed.worker.log.sock.close()
+
+
 # -- pre_request -----------------------------------------------------------------------------------
 
 
@@ -181,6 +227,21 @@ def test_post_request_gets_worker_request_environ_and_response() -> None:
     assert req.uri == "/a%20b?q=1"
     assert environ["PATH_INFO"] == "/a b"
     assert (resp.status_code, resp.response_length) == (404, 12)
+
+
+@pytest.mark.parametrize("log_class", [Logger, Ear], ids=["without a log", "with a log"])
+def test_post_request_runs_once_for_a_websocket(log_class: type[Any]) -> None:
+    """At its end, with its close code: who counts open ones by both hooks comes out even."""
+    seen: list[tuple[Any, Any]] = []
+
+    def hook(worker: object, req: object, environ: Any, resp: Any) -> None:  # noqa: ANN401
+        seen.append((environ["WS_SENT"], resp.status_code))
+
+    installed = Installed(log_class, post_request=hook)
+    installed.on_complete(OPENING)
+    assert seen == []
+    installed.on_complete(END)
+    assert seen == [("2", 1001)]
 
 
 @pytest.mark.parametrize("count", [2, 3])

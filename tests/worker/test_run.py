@@ -57,6 +57,11 @@ OTHER = {
     "asgi_lifespan": ("off", "off"),
     "asgi_disconnect_grace_period": ("7", 7),  # Gunicorn's own takes whole seconds
     "websocket_max_message_size": ("4096", 4096),
+    "asgi_ws_ping_interval": ("0", 0.0),
+    "asgi_ws_ping_timeout": ("7.5", 7.5),
+    "asgi_ws_deflate_level": ("1", 1),
+    "asgi_ws_deflate_window": ("15", 15),
+    "asgi_ws_deflate_minimum": ("1024", 1024),
     "root_path": ("/api", "/api"),
     "asgi_drain_linger": ("1.5", 1.5),
     "asgi_boot_timeout": ("9", 9.0),

@@ -77,6 +77,11 @@ THREE: dict[str, tuple[str, object, object]] = {
     "asgi_lifespan": ("off", "on", "auto"),
     "asgi_disconnect_grace_period": ("1", 2, 4),
     "websocket_max_message_size": ("1", 2, 4),
+    "asgi_ws_ping_interval": ("1", 2, 4),
+    "asgi_ws_ping_timeout": ("1", 2, 4),
+    "asgi_ws_deflate_level": ("1", 2, 3),
+    "asgi_ws_deflate_window": ("9", 10, 11),
+    "asgi_ws_deflate_minimum": ("1", 2, 4),
     "root_path": ("/env", "/gunicorn", "/file"),
     "asgi_drain_linger": ("1", 2, 4),
     "asgi_boot_timeout": ("1", 2, 4),
@@ -179,6 +184,13 @@ GOOD: list[tuple[str, object, object]] = [
     ("websocket_max_message_size", 0, 0),
     ("websocket_max_message_size", "1048576", 1048576),
     ("websocket_max_message_size", 16e6, 16000000),
+    ("asgi_ws_ping_interval", 0, 0.0),
+    ("asgi_ws_ping_timeout", "0.5", 0.5),
+    ("asgi_ws_deflate_level", 0, 0),
+    ("asgi_ws_deflate_level", "9", 9),
+    ("asgi_ws_deflate_window", 9.0, 9),
+    ("asgi_ws_deflate_window", " 15 ", 15),
+    ("asgi_ws_deflate_minimum", 0, 0),
     ("root_path", "", ""),
     ("root_path", "/", ""),
     ("root_path", " /api/ ", "/api"),
@@ -225,6 +237,8 @@ PATH = 'a path that begins with "/", or nothing'
 FLAG = "true or false"
 COUNT = "a whole number, 0 or more"
 RATE = "a whole number of bytes per second, 0 or more"
+LEVEL = "a whole number from 0 to 9"
+WINDOW = "a whole number from 9 to 15"
 FIELDS = "a list of forwarded, x-forwarded-host, x-forwarded-port, x-forwarded-prefix"
 FIELD = "a field name that HTTP itself has no use for, or nothing"
 BAD: list[tuple[str, object, str]] = [
@@ -248,6 +262,18 @@ BAD: list[tuple[str, object, str]] = [
     ("websocket_max_message_size", float("inf"), BYTES),
     ("websocket_max_message_size", float("nan"), BYTES),
     ("websocket_max_message_size", {}, BYTES),
+    ("asgi_ws_ping_interval", "never", SECONDS),
+    ("asgi_ws_ping_timeout", -1, SECONDS),
+    ("asgi_ws_deflate_level", -1, LEVEL),
+    ("asgi_ws_deflate_level", 10, LEVEL),
+    ("asgi_ws_deflate_level", 1.5, LEVEL),
+    ("asgi_ws_deflate_level", True, LEVEL),
+    ("asgi_ws_deflate_level", "best", LEVEL),
+    ("asgi_ws_deflate_level", float("nan"), LEVEL),
+    ("asgi_ws_deflate_window", 8, WINDOW),
+    ("asgi_ws_deflate_window", 16, WINDOW),
+    ("asgi_ws_deflate_window", None, WINDOW),
+    ("asgi_ws_deflate_minimum", "1k", BYTES),
     ("root_path", "api", PATH),
     ("root_path", None, PATH),
     ("root_path", 1, PATH),
@@ -402,6 +428,11 @@ LIMITS: list[tuple[str, str, object, object]] = [
     ("disconnect_grace", "asgi_disconnect_grace_period", 1.5, 1.5),
     ("drain_linger", "asgi_drain_linger", 2.5, 2.5),
     ("websocket_message", "websocket_max_message_size", 3, 3),
+    ("websocket_deflate_level", "asgi_ws_deflate_level", 7, 7),
+    ("websocket_window_bits", "asgi_ws_deflate_window", 13, 13),
+    ("websocket_deflate_minimum", "asgi_ws_deflate_minimum", 22, 22),
+    ("websocket_ping_interval", "asgi_ws_ping_interval", 23.5, 23.5),
+    ("websocket_ping_timeout", "asgi_ws_ping_timeout", 24.5, 24.5),
     ("request_body", "asgi_limit_request_body", 11, 11),
     ("first_byte", "asgi_first_byte_timeout", 12.5, 12.5),
     ("request_head", "asgi_request_head_timeout", 13.5, 13.5),
@@ -418,7 +449,7 @@ LIMITS: list[tuple[str, str, object, object]] = [
 # Those that no setting changes: what they are worth does not depend on the site.
 FIXED = {
     *("chunk_overhead", "read_buffer", "write_buffer", "discard_body"),
-    *("websocket_close", "close_spread", "accept_pause"),
+    *("websocket_close", "websocket_control_rate", "close_spread", "accept_pause"),
 }
 
 

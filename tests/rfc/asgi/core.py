@@ -161,6 +161,7 @@ async def unknown_keys_of_a_message_are_ignored() -> None:
     _, client, app = await waiting()
     await app.send({"type": "websocket.accept", **new})
     await app.send({"type": "websocket.send", "text": "a", **new})
+    await turns()
     assert client.received.endswith(b"\x81\x01a")
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,6 +197,7 @@ async def a_message_that_is_none_raises_out_of_the_websockets_send() -> None:
     _, client, app = await opened()
     await refuses(app.send, *NONSENSE[:-4], {"type": "websocket.receive", "text": "a"}, START)
     await app.send({"type": "websocket.send", "text": "a"})
+    await turns()
     assert client.received.endswith(b"\x81\x01a")
 
 
@@ -231,8 +233,10 @@ async def an_exception_of_the_application_is_a_500_and_the_end_of_its_connection
 async def an_exception_in_the_middle_of_a_response_breaks_it_off() -> None:
     """What is sent already must not look complete: the connection ends instead."""
     result = await answer(START, body(b"half", more=True), {"type": "nonsense"}, raw=TWO)
+    await turns()
     assert not result.client.received.endswith(b"0\r\n\r\n")
     await until(lambda: result.client.ended)
+    await turns()
     assert result.client.received.count(b"HTTP/1.1") == 1
 
 
@@ -279,6 +283,7 @@ async def send_returns_when_the_data_is_on_its_way() -> None:
     await app.send(START)
     await app.send(body(b"data", more=True))
     await asyncio.sleep(0)
+    await turns()
     assert client.received.endswith(b"4\r\ndata\r\n")
 
 
@@ -337,6 +342,7 @@ async def what_an_application_has_started_is_its_own() -> None:
     client.send(TWO)
     await client.response(2)
     await asyncio.gather(*late)
+    await turns()
     assert [each.body for each in client.responses()] == [b"in time"] * 2
 
 

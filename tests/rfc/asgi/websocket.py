@@ -161,6 +161,7 @@ async def messages_wait_for_accept() -> None:
 async def accept_is_a_101() -> None:
     """RFC 6455 section 4.2.2."""
     _, client, _ = await opened()
+    await turns()
     (response,) = client.responses()
     assert response.status == 101
     assert response.header("sec-websocket-protocol") is None
@@ -172,9 +173,11 @@ async def subprotocol_is_one_of_those_offered_or_none() -> None:
     _, client, app = await waiting(Sec_WebSocket_Protocol="chat, superchat")
     await refuses(app.send, *({**ACCEPT, "subprotocol": each} for each in ("other", 1, b"chat")))
     await app.send({**ACCEPT, "subprotocol": "superchat"})
+    await turns()
     assert client.responses()[0].header("sec-websocket-protocol") == b"superchat"
     _, client, app = await waiting(Sec_WebSocket_Protocol="chat")
     await app.send({**ACCEPT, "subprotocol": None})
+    await turns()
     assert client.responses()[0].header("sec-websocket-protocol") is None
 
 
@@ -185,6 +188,7 @@ async def accept_may_have_headers() -> None:
     for pair in ((b"a", b"b\r\nc: d"), ("a", b"b"), (b"a", "b"), (b":path", b"/"), (b"a b", b"")):
         await refuses(app.send, {**ACCEPT, "headers": [pair]})
     await app.send({**ACCEPT, "headers": [(b"set-cookie", b"a=b"), [b"x-kit", b"1"]]})
+    await turns()
     (response,) = client.responses()
     assert (response.header("set-cookie"), response.header("x-kit")) == (b"a=b", b"1")
 
@@ -210,6 +214,7 @@ async def close_before_accept_is_a_403() -> None:
         _, client, app = await waiting()
         await app.receive()
         await app.send(message)
+        await turns()
         assert [each.status for each in client.responses()] == [403]
         assert (await app.receive())["type"] == "websocket.disconnect"
         await until(lambda client=client: client.ended)  # type: ignore[misc]
@@ -230,6 +235,7 @@ async def an_application_that_dies_before_accept_leaves_no_handshake_open() -> N
         client = Rig(app).connect()
         client.send(handshake())
         await until(lambda client=client: client.ended)  # type: ignore[misc]
+        await turns()
         assert [each.status for each in client.responses()] == [500]
 
 
@@ -264,6 +270,7 @@ async def pings_are_answered_by_the_server() -> None:
     _, client, app = await opened()
     client.send(websocket_frame(9, b"still there?") + websocket_frame(10, b"") + text_frame("a"))
     assert (await app.receive())["text"] == "a"
+    await turns()
     assert frames(client) == [Frame(10, b"still there?")]
 
 
@@ -277,6 +284,7 @@ async def a_message_of_the_application_is_text_or_bytes() -> None:
     ):
         await app.send({"type": "websocket.send", **extra})
     told = [(1, "caf\xe9".encode()), (1, b"a"), (1, b""), (2, b"\xff"), (2, b"b"), (2, b"")]
+    await turns()
     assert frames(client) == [Frame(*each) for each in told]
 
 
@@ -289,6 +297,7 @@ async def a_message_that_is_neither_or_both_raises() -> None:
         *({"text": b"a"}, {"bytes": "a"}, {"text": 1}, {"bytes": [1]}, {"text": "", "bytes": b""}),
     ):
         await refuses(app.send, {"type": "websocket.send", **extra})
+    await turns()
     assert frames(client) == []
 
 
@@ -375,6 +384,7 @@ async def close_has_a_code_and_a_reason() -> None:
     ):
         _, client, app = await opened()
         await app.send({**CLOSE, **extra})
+        await turns()
         (sent,) = frames(client)
         assert (sent.code, sent.payload[2:].decode()) == frame
 
@@ -386,6 +396,7 @@ async def a_close_that_cannot_be_sent_raises() -> None:
     for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, "1000", 1000.0, None):
         await refuses(app.send, {**CLOSE, "code": code})
     await refuses(app.send, {**CLOSE, "reason": b"bytes"}, {**CLOSE, "reason": 1})
+    await turns()
     assert frames(client) == []
 
 
@@ -406,6 +417,7 @@ async def an_application_that_is_over_closes_its_socket() -> None:
         client.send(handshake())
         await until(lambda client=client: b" 101 " in client.received)  # type: ignore[misc]
         await until(lambda client=client: frames(client))  # type: ignore[misc]
+        await turns()
         assert [each.code for each in frames(client)] == [code]
 
 
@@ -454,4 +466,5 @@ async def a_request_that_is_no_handshake_has_no_websocket_scope() -> None:
     assert app.scope["type"] == "http"
     client = Rig().connect()
     client.send(handshake(Sec_WebSocket_Version="8"))
+    await turns()
     assert [each.status for each in client.responses()] == [426]

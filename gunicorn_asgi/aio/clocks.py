@@ -56,6 +56,8 @@ class ClockedProtocol(asyncio.Protocol):
         "_clock",
         "_limits",
         "_loop",
+        "_out",
+        "_out_size",
         "_phase_due",
         "_phase_mark",
         "_transport",
@@ -80,6 +82,9 @@ class ClockedProtocol(asyncio.Protocol):
         self._answer_due = 0.0
         self.received = 0
         self.written = 0
+        # Gathered until the end of this turn of the loop.
+        self._out: list[bytes] = []
+        self._out_size = 0
 
     @property
     def phase_due(self) -> float:
@@ -147,6 +152,16 @@ class ClockedProtocol(asyncio.Protocol):
     def disarm_write(self) -> None:
         """The client has caught up."""
         self._write_due = 0.0
+
+    def flush(self) -> None:
+        """Hand what was gathered to the transport."""
+        out = self._out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._out_size = 0
+            self.written += len(data)
+            self._transport.write(data)
 
     def count_written(self, size: int) -> None:
         """``size`` bytes were sent past the transport."""

@@ -67,8 +67,6 @@ class HTTP1Protocol(ClockedProtocol):
         "_current",
         "_lingering",
         "_listener",
-        "_out",
-        "_out_size",
         "_parser",
         "_peer",
         "_proxied",
@@ -96,8 +94,6 @@ class HTTP1Protocol(ClockedProtocol):
         self._proxied = proxied
         self._lingering = False
         self.retiring = False
-        self._out: list[bytes] = []
-        self._out_size = 0
         self._parser = RequestParser(self, state.limits, state.policy.noted)
         # Exchanges: the one answered now, the one behind it, the one whose body comes in now.
         self._current: HTTPCycle | None = None
@@ -230,16 +226,6 @@ class HTTP1Protocol(ClockedProtocol):
         self._out_size += len(data)
         if self._out_size >= _GATHER:
             self.flush()
-
-    def flush(self) -> None:
-        """Hand what was gathered to the transport."""
-        out = self._out
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self._out_size = 0
-            self.written += len(data)
-            self._transport.write(data)
 
     def ask_for_body(self) -> None:
         """Send the 100 that the client waits for; from now on it is waited for."""

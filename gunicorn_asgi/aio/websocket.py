@@ -60,8 +60,6 @@ class WebSocketProtocol(ClockedProtocol):
         "_figures",
         "_headers",
         "_heard",
-        "_out",
-        "_out_size",
         "_peer",
         "_recorded",
         "_sent",
@@ -90,8 +88,6 @@ class WebSocketProtocol(ClockedProtocol):
         self.ws = WebSocketConnection(head, state.limits)
         self.channel = WebSocketChannel(self, head)
         self.channel.scope = {"client": peer.client, "server": peer.server}
-        self._out: list[bytes] = []
-        self._out_size = 0
         # What came in before the application has accepted.
         self._early = b""
         # Keep-alive: when something came in, when a Ping went out, and what had been taken then.
@@ -195,16 +191,6 @@ class WebSocketProtocol(ClockedProtocol):
         self.flow.resume_reading(Pause.PIPELINE)
 
     # What the server tells us (state.Connection)
-
-    def flush(self) -> None:
-        """Hand what was gathered to the transport."""
-        out = self._out
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self._out_size = 0
-            self.written += len(data)
-            self._transport.write(data)
 
     def drain(self, code: int) -> None:
         """Close with ``code``; an application that accepts later is closed then."""

@@ -1,11 +1,14 @@
 # Everything that people and CI do here. A machine with Debian's python3 and python3-venv will do.
 #
 #   make run      serve the demo application          BIND=127.0.0.1:8000 WORKERS=2
-#   make test     run every test                      ARGS="-k websocket"  JOBS=4
+#   make test     run every test                      ARGS="-k websocket"  JOBS=4  WITH=browser
 #   make lint     ruff and mypy
 #   make matrix   the tests that depend on it, on other Pythons and Gunicorns
 #   make coverage the tests, and which lines they have not run
 #   make fuzz     bytes that nobody would think of    SECONDS=600
+#   make autobahn the Autobahn suite for WebSockets   LOOPS=uvloop  CASES="1.* 9.3.1"  CASES=short
+#   make bench    compare with other servers          ARGS="--workloads ws-64,hello --rounds 9"
+#   make bench-scale  ten thousand idle WebSockets    ARGS="--sockets 1000 --idle 10"
 #   make clean    remove what make has made
 
 PYTHON ?= python3
@@ -14,8 +17,14 @@ WORKERS ?= 2
 # Live tests mostly wait for processes, so more of them than there are cores run side by side.
 JOBS ?= 4
 ARGS ?=
+# What `make test` installs. `browser` adds what drives Chromium, a download of 53 MB: without CI=true
+# only who asks for it gets it, and the tests in a browser are skipped.
+WITH ?= $(if $(filter true,$(CI)),browser,test)
 # How long `make fuzz` looks.
 SECONDS ?= 600
+# What `make autobahn` runs: loops, and cases (all of them; `short` is what .ci/run takes).
+LOOPS ?= uvloop asyncio
+CASES ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +39,7 @@ define pytest
 { $(1) -n $(JOBS) --dist worksteal $(2) || $(1) --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: help run test lint matrix coverage fuzz clean
+.PHONY: help run test lint matrix coverage fuzz autobahn bench bench-scale clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,7 +49,7 @@ run: $(VENV)/.with-nothing
 	@echo "Serving the demo on http://$(BIND)/ (Ctrl-C ends it)"
 	$(BIN)/gunicorn -k gunicorn_asgi.Worker -w $(WORKERS) -b $(BIND) gunicorn_asgi.demo:app
 
-test: $(VENV)/.with-test
+test: $(VENV)/.with-$(WITH)
 	$(call pytest,$(BIN)/pytest,$(ARGS))
 
 lint: $(VENV)/.with-lint
@@ -58,12 +67,25 @@ coverage: $(VENV)/.with-coverage
 fuzz: $(VENV)/.with-test
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py $(SECONDS)
 
+# Needs a Python 2.7; where there is none, this is a failure if CI=true and said clearly elsewhere.
+autobahn: $(VENV)/.with-test
+	PYTHONPATH=tests $(BIN)/python tests/autobahn/run.py \
+		--loops $(LOOPS) --cases $(foreach case,$(CASES),'$(case)')
+
+# The servers to compare with have an environment of their own, and so have we there. HTTP needs wrk.
+bench: .venvs/bench/.installed
+	.venvs/bench/bin/python bench/compare.py $(ARGS)
+
+bench-scale: .venvs/bench/.installed
+	.venvs/bench/bin/python bench/scale.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) .venvs dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) .venvs dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
 
 # One stamp for each set of extras, in one environment.
 extras-test := [test]
-extras-lint := [test,lint]
+extras-browser := [test,browser]
+extras-lint := [test,browser,lint]
 extras-coverage := [test,coverage]
 
 $(VENV)/.python:
@@ -91,7 +113,12 @@ matrix-%:
 	}; \
 	$(MAKE) --no-print-directory .venvs/$*/.installed INTERPRETER=$$python && \
 	echo "$@: Python $(firstword $(subst -, ,$*)), Gunicorn $(lastword $(subst -, ,$*))" && \
-	$(call pytest,.venvs/$*/bin/pytest,-m 'not endurance' $(MATRIX_TESTS) $(ARGS))
+	$(call pytest,.venvs/$*/bin/pytest,-m 'not endurance and not browser' $(MATRIX_TESTS) $(ARGS))
+
+.venvs/bench/.installed: $(SOURCES)
+	[ -x .venvs/bench/bin/pip ] || $(PYTHON) -m venv --clear .venvs/bench
+	.venvs/bench/bin/pip install -q --disable-pip-version-check ".[bench,speedups]"
+	touch $@
 
 .venvs/%/.installed: $(SOURCES)
 	[ -x .venvs/$*/bin/pip ] || $(INTERPRETER) -m venv --clear .venvs/$*

@@ -15,6 +15,7 @@ from kit.ws import (
     arrived,
     close_frame,
     disconnect,
+    half_closed,
     handshake,
     opened,
     text_frame,
@@ -111,6 +112,28 @@ async def test_client_that_does_not_answer_is_closed() -> None:
     await until(lambda: client.ended)
     assert [record.status for record in rig.records] == [101, 1006]
     assert rig.complaints == []
+
+
+@both_loops
+async def test_pings_go_on_at_their_interval_however_long_the_timeout() -> None:
+    """A proxy in between closes what is silent for longer, whatever we would wait for."""
+    rig, client, _ = await opened(websocket_ping_interval=2.0, websocket_ping_timeout=60.0)
+    for count in range(1, 6):
+        assert await after(rig, client, 2.0 + TICK) == [OUR_PING] * count
+        client.send(PONG)
+    assert not client.ended
+
+
+@pytest.mark.parametrize("interval", [2.0, 7.0, 59.0])
+@both_loops
+async def test_a_timeout_longer_than_the_interval_is_waited_for(interval: float) -> None:
+    """One Ping is enough for somebody who does not answer."""
+    rig, client, _ = await opened(websocket_ping_interval=interval, websocket_ping_timeout=60.0)
+    assert await after(rig, client, interval + TICK) == [OUR_PING]
+    for _ in range(59):
+        assert await after(rig, client, 1.0) == [OUR_PING]
+    ping, close = await after(rig, client, 1.0 + TICK)
+    assert (ping, close.code) == (OUR_PING, 1011)
 
 
 @both_loops
@@ -231,12 +254,37 @@ async def test_client_that_broke_a_rule_and_stays_is_closed(extra: dict[str, obj
     """asgi_linger_timeout, whatever it goes on sending; TLS has no half to close."""
     rig, client, _ = await opened(extra=extra)
     client.send(websocket_frame(3, b""))
-    for _ in range(4):
-        assert [frame.code for frame in await after(rig, client, 1.0)] == [1002]
+    for _ in range(8):
+        assert [frame.code for frame in await after(rig, client, 0.5)] == [1002]
         client.send(text_frame("more"))
     assert client.transport.eof_written is not bool(extra)
+    rig.clock.advance(0.9)
+    await turns()
     assert not client.ended
-    rig.clock.advance(1.0 + TICK)
+    rig.clock.advance(0.1 + TICK)
+    await until(lambda: client.ended)
+    assert not client.transport.aborted
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["a broken frame", "a refused handshake"])
+@both_loops
+async def test_client_over_tls_need_not_wait_for_our_end_once_it_is_silent(broken: bool) -> None:
+    """RFC 6455 7.1.1: it waits for the server's, and FIN cannot be said before."""
+    tls = {"sslcontext": object()}
+    if broken:
+        rig, client, _ = await opened(extra=tls)
+        client.send(websocket_frame(3, b""))
+    else:
+        rig = Rig()
+        client = rig.connect(extra=tls)
+        client.send(handshake(Sec_WebSocket_Key=None))
+    rig.clock.advance(0.7)
+    await turns()
+    client.send(close_frame())
+    rig.clock.advance(0.9)
+    await turns()
+    assert not client.ended
+    rig.clock.advance(0.1 + TICK)
     await until(lambda: client.ended)
     assert not client.transport.aborted
 
@@ -323,7 +371,7 @@ async def test_handshake_that_is_not_answered_in_time_is_504() -> None:
     await turns()
     assert client.received == b""
     rig.clock.advance(TICK)
-    await until(lambda: client.ended)
+    await half_closed(client)
     assert [response.status for response in client.responses()] == [504]
     assert app.task is not None
     await until(app.task.done)

@@ -306,7 +306,7 @@ async def test_application_that_ends_within_the_grace_period_is_not_cancelled() 
     app.over.set()
     await until(lambda: not rig.state.tasks)
     rig.clock.advance(1.0)
-    assert rig.clock.pending == 0
+    await until(lambda: rig.clock.pending == 0)
 
 
 @both_loops

@@ -16,6 +16,7 @@ from kit.ws import (
     arrived,
     close_frame,
     frames,
+    half_closed,
     handshake,
     opened,
     parse_frames,
@@ -257,7 +258,7 @@ async def test_handshake_that_did_not_open_has_one_line() -> None:
     rig, client, app = await waiting()
     await app.send({"type": DENIAL + "start", "status": 401})
     await app.send({"type": DENIAL + "body", "body": b"no"})
-    await until(lambda: client.ended)
+    await half_closed(client)
     assert [(each.status, each.sent, each.figures) for each in rig.records] == [(401, 2, None)]
     assert not rig.records[0].opening
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Stat", "alive", "children", "fds", "memory", "session_members", "stat", "threads"]
+__all__ = [
+    "Stat",
+    "alive",
+    "children",
+    "fds",
+    "memory",
+    "naming",
+    "session_members",
+    "stat",
+    "threads",
+]
 
 PROC = Path("/proc")
 
@@ -74,6 +85,20 @@ def children(pid: int) -> list[Stat]:
 def session_members(session: int) -> list[Stat]:
     """Every living process of a session: start_new_session gives each master one of its own."""
     return [each for each in _all() if each.session == session]
+
+
+def naming(text: str) -> list[Stat]:
+    """Every living process that has this text in its command line or its environment."""
+    return [each for each in _all() if text.encode() in _start_of(each.pid)]
+
+
+def _start_of(pid: int) -> bytes:
+    said = b""
+    for name in ("cmdline", "environ"):
+        # Ended in between, or somebody else's: then it is none that we have started.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            said += (PROC / str(pid) / name).read_bytes()
+    return said
 
 
 def memory(pid: int) -> int:

@@ -127,8 +127,7 @@ async def waiting(early: bytes = b"", **limits: Any) -> tuple[Rig, Client, Scrip
 
 async def half_closed(client: Client) -> None:
     """Expect FIN of a server that reads on without looking, and closes at the client's FIN."""
-    await turns(3)
-    assert client.transport.eof_written
+    await until(lambda: client.transport.eof_written, "FIN")
     client.send(text_frame("nobody reads this"))
     await turns()
     assert not client.ended

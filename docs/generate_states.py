@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn_asgi.aio import lifespan
-from gunicorn_asgi.protocol import h1, lifecycle, websocket
+from gunicorn_asgi.protocol import exchange, lifecycle, websocket
 
 __all__ = ["page"]
 
@@ -25,8 +25,8 @@ _END = "<!-- End of what is written. -->\n"
 # Name, whose it is, and the table.
 _MACHINES: tuple[tuple[str, str, Table], ...] = (
     ("Worker", "`protocol/lifecycle.py`, one for each process", lifecycle.TRANSITIONS),
-    ("Reading", "`protocol/h1.py`, one for each exchange: the request", h1.READING),
-    ("Writing", "`protocol/h1.py`, one for each exchange: the response", h1.WRITING),
+    ("Reading", "`protocol/exchange.py`, one for each exchange: the request", exchange.READING),
+    ("Writing", "`protocol/exchange.py`, one for each exchange: the response", exchange.WRITING),
     ("WebSocket", "`protocol/websocket.py`, one for each connection", websocket.TRANSITIONS),
     ("Lifespan", "`aio/lifespan.py`, one for each process", lifespan.TRANSITIONS),
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import Any
 
+from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.lifecycle import WorkerState
 from gunicorn_asgi.worker import scoreboard
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
-__all__ = ["DEAD", "new_board", "new_worker"]
+__all__ = ["DEAD", "FakeOwner", "new_board", "new_worker", "owner"]
 
 # Linux has no such pid: PID_MAX_LIMIT is 2**22.
 DEAD = 2**22 + 1
@@ -47,3 +50,21 @@ def new_worker(
     if error:
         slot.write_text(error)
     return slot
+
+
+@dataclass
+class FakeOwner:
+    """What a table wants to know of a request."""
+
+    head: RequestHead
+    scope: dict[str, Any]
+    place: int = 0
+
+
+def owner(
+    target: str = "/", method: str = "GET", request_id: str = "", client: object = ("192.0.2.1", 5)
+) -> FakeOwner:
+    """A request that a worker is busy with."""
+    head = RequestHead(method, target.encode("latin-1"), "1.1", [], keep_alive=True)
+    head.request_id = request_id
+    return FakeOwner(head, {"client": client})

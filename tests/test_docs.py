@@ -15,7 +15,7 @@ from gunicorn.config import Config
 
 from gunicorn_asgi.aio.clocks import Clock
 from gunicorn_asgi.aio.lifespan import LifespanEvent, LifespanState
-from gunicorn_asgi.protocol.h1 import ExchangeEvent, Reading, Writing
+from gunicorn_asgi.protocol.exchange import ExchangeEvent, Reading, Writing
 from gunicorn_asgi.protocol.lifecycle import Cause, Verdict, WorkerEvent, WorkerState
 from gunicorn_asgi.protocol.limits import DrainSchedule, Limits
 from gunicorn_asgi.protocol.websocket import WebSocketEvent, WebSocketState
@@ -295,8 +295,8 @@ def test_the_tree_is_that_of_the_package() -> None:
 @by_page
 def test_every_make_command_exists(page: Path) -> None:
     """In a code block or in backticks."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE))
     assert named <= targets
 
 
@@ -304,7 +304,7 @@ def test_every_make_target_is_told() -> None:
     """``make help`` is how one finds the others."""
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
-    told = set(re.findall(r"^\| `make ([a-z]+)`", read("contributing.md"), re.MULTILINE))
+    told = set(re.findall(r"^\| `make ([a-z-]+)`", read("contributing.md"), re.MULTILINE))
     assert told == set(phony[1].split()) - {"help"}
     assert {"run", "test"} <= told
 

@@ -16,6 +16,10 @@ __all__: list[str] = []
 CHANGELOG = Path(__file__).resolve().parent.parent / "docs" / "changelog.md"
 POLICY = "What counts as breaking"
 DEVELOPMENT = "In development"
+STATUS = [
+    f"status/{name}" for name in ("charts.js", "page.css", "page.html", "page.js", "parts.js")
+]
+PACKAGED = ["py.typed", "demo/index.html", *STATUS]
 KINDS = ["Backwards-incompatible", "New", "Improved", "Fixed"]
 
 
@@ -51,7 +55,7 @@ def test_changelog_sorts_its_entries(title: str) -> None:
     assert title != DEVELOPMENT or _sections()[title] == KINDS
 
 
-@pytest.mark.parametrize("name", ["py.typed", "demo/index.html"])
+@pytest.mark.parametrize("name", PACKAGED)
 def test_installation_is_complete(name: str) -> None:
     """Files that are not Python are easily forgotten by a build."""
     assert files("gunicorn_asgi").joinpath(name).is_file()

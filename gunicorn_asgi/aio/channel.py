@@ -30,6 +30,10 @@ __all__ = ["WebSocketChannel"]
 _HIGH = 64 * 1024
 _MESSAGE = 256
 
+# Before Python 3.12 a member that is looked up costs seven times a name.
+_DENIAL = WebSocketState.DENIAL
+_CLOSING = WebSocketState.CLOSING
+
 
 class WebSocketChannel:
     """The application's end of a WebSocket.
@@ -38,6 +42,7 @@ class WebSocketChannel:
         head: the opening handshake.
         scope: its ASGI scope; until there is one, what is known for the access log.
         task: the application.
+        place: see ``Owner``.
     """
 
     __slots__ = (
@@ -46,9 +51,11 @@ class WebSocketChannel:
         "_encoder",
         "_incoming",
         "_incoming_size",
+        "_prompt",
         "_protocol",
         "_waiters",
         "head",
+        "place",
         "scope",
         "task",
     )
@@ -57,22 +64,20 @@ class WebSocketChannel:
         self._protocol = protocol
         self.head = head
         self.scope: dict[str, Any] = {}
+        self.place = 0
         self.task: asyncio.Task[None] | None = None
         # Incoming
         self._incoming: deque[Message] = deque()
         self._incoming_size = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._disconnected = False
+        # It has received the last message and has not answered or waited since.
+        self._prompt = False
         # Denial response
         self._encoder: ResponseEncoder | None = None
         self._begun = False
 
     # What the connection tells us
-
-    @property
-    def full(self) -> bool:
-        """Whether no more should be read for now."""
-        return self._incoming_size > _HIGH
 
     @property
     def empty(self) -> bool:
@@ -84,15 +89,22 @@ class WebSocketChannel:
         self.scope = scope
         state = self._protocol.state
         self._incoming.append({"type": "websocket.connect"})
-        self.task = state.start_task(self._run(app))
+        self.task = state.start_task(self._run(app), self)
         state.websocket_tasks += 1
         self.task.add_done_callback(self._task_done)
 
-    def put(self, message: str | bytes) -> None:
-        """A message has come in."""
-        key = "text" if isinstance(message, str) else "bytes"
-        self._incoming.append({"type": "websocket.receive", key: message})
-        self._incoming_size += len(message) + _MESSAGE
+    def put(self, messages: list[str | bytes]) -> bool:
+        """Messages have come in; whether no more should be read for now."""
+        incoming, size = self._incoming, self._incoming_size
+        for message in messages:
+            key = "text" if type(message) is str else "bytes"
+            incoming.append({"type": "websocket.receive", key: message})
+            size += len(message) + _MESSAGE
+        self._incoming_size = size
+        if self._waiters:
+            self.wake_up()
+            size -= len(messages[0]) + _MESSAGE  # is as good as received
+        return size > _HIGH
 
     def discard(self) -> None:
         """No more messages are to be received; websocket.connect is, if it was not yet."""
@@ -103,9 +115,11 @@ class WebSocketChannel:
     def wake_up(self) -> None:
         """Something has changed for a ``receive()`` that waits."""
         if self._waiters:
+            state = self._protocol.state
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)
+                    state.woken += 1
             self._waiters.clear()
 
     def cancel_after_grace(self) -> None:
@@ -120,30 +134,40 @@ class WebSocketChannel:
 
     async def receive(self) -> Message:
         """ASGI receive(): connect, messages, disconnect."""
-        protocol = self._protocol
+        protocol, incoming = self._protocol, self._incoming
+        state, ws = protocol.state, protocol.ws
         while True:
-            if self._incoming:
-                message = self._incoming.popleft()
-                if len(message) > 1:
+            if incoming:
+                message = incoming.popleft()
+                before = self._incoming_size
+                if not incoming:
+                    self._incoming_size = 0
+                    self._prompt = len(message) > 1
+                elif len(message) > 1:
                     data = message.get("text") or message.get("bytes") or b""
-                    self._incoming_size -= len(data) + _MESSAGE
-                if protocol.reading_paused and not self.full:
+                    self._incoming_size = before - len(data) - _MESSAGE
+                if before > _HIGH >= self._incoming_size:
                     protocol.resume_reading()
                 return message
-            if protocol.ws.broken and not protocol.ws.over:
+            if ws.failure is not None and not ws.over:
                 protocol.fail()  # now that everything before it has been received
-            if protocol.state.told or protocol.ws.state >= WebSocketState.DENIAL:
+            if ws.state >= _DENIAL or state.told:
                 if self._disconnected:
                     await asyncio.sleep(0)  # see HTTPCycle._disconnect
                 self._disconnected = True
                 return {
                     "type": "websocket.disconnect",
-                    "code": protocol.ws.close_code,
-                    "reason": protocol.ws.close_reason,
+                    "code": ws.close_code,
+                    "reason": ws.close_reason,
                 }
-            waiter = protocol.state.loop.create_future()
+            self._prompt = False
+            waiter = state.loop.create_future()
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                if waiter.done() and not waiter.cancelled():
+                    state.woken -= 1
 
     async def send(self, message: Message) -> None:
         """ASGI send().
@@ -157,17 +181,20 @@ class WebSocketChannel:
         except (KeyError, TypeError):
             raise no_message(message) from None
         protocol = self._protocol
-        if protocol.ws.state >= WebSocketState.CLOSING:
+        if protocol.ws.state >= _CLOSING:
             raise ClientDisconnected(f"the WebSocket is closed: {kind}")
         if kind == "websocket.send":
             data = message.get("bytes")
             text = message.get("text")
+            # An answer, and nobody else has to run before the turn of the loop is over.
+            prompt = self._prompt and not protocol.state.woken
+            self._prompt = False
             if data is None and type(text) is str:
-                protocol.send_message(text)
+                protocol.send_message(text, prompt)
             elif text is None and type(data) is bytes:
-                protocol.send_message(data)
+                protocol.send_message(data, prompt)
             else:
-                protocol.send_message(_one_of(data, text))
+                protocol.send_message(_one_of(data, text), prompt)
         elif kind == "websocket.accept":
             self._accept(message)
         elif kind == "websocket.close":
@@ -189,13 +216,14 @@ class WebSocketChannel:
         self._protocol.accept(subprotocol, headers)
 
     def _close(self, message: Message) -> None:
+        if self._protocol.ws.state is WebSocketState.HANDSHAKE:
+            # Code and reason go nowhere: FastAPI's reason is a list, for parameters it refuses.
+            self._protocol.refuse(403)
+            return
         code, reason = message.get("code", 1000), message.get("reason") or ""
         if not (isinstance(code, int) and isinstance(reason, str)):
             raise LocalProtocolError(f"websocket.close with {code!r} and {reason!r}")
-        if self._protocol.ws.state is WebSocketState.HANDSHAKE:
-            self._protocol.refuse(403)
-        else:
-            self._protocol.close(code, reason)
+        self._protocol.close(code, reason)
 
     def _deny(self, message: Message) -> None:
         headers = header_pairs(message)
@@ -217,10 +245,10 @@ class WebSocketChannel:
             head = encoder.head(date, None if more else len(body), False)
         data = head + encoder.body(body, not more)
         self._begun = True
-        self._protocol.write(data, len(body))
+        self._protocol.send_denial(data, len(body))
         if not more:
             self._protocol.ws.fire(WebSocketEvent.SHUT)
-            self._protocol.shut()
+            self._protocol.denied()
 
     # The application's task
 
@@ -234,6 +262,9 @@ class WebSocketChannel:
             self._failed(exc)
         else:
             self._over(1000, 500)
+        finally:
+            if self.task is not None:
+                state.end_task(self.task)
 
     def _failed(self, exc: BaseException) -> None:
         state, ws = self._protocol.state, self._protocol.ws

@@ -1,10 +1,10 @@
-"""The clocks of a connection, and the sweep that looks at all of them.
+"""What every connection has: clocks, gathered writes, flow control.
 
 A timer of its own for each clock, set and cancelled with each request, costs about a
-microsecond a request; a sweep over ten thousand connections costs a millisecond a tick. So a
-connection has one ``deadline`` in seconds of the loop's clock, 0 for none: the earliest of its
-clocks, or earlier, since a clock that is stopped leaves it behind. Clocks are late by at most one
-tick and never early.
+microsecond a request; a sweep over those of ten thousand connections that are due soon costs next
+to nothing. So a connection has one ``deadline`` in seconds of the loop's clock, 0 for none: the
+earliest of its clocks, or earlier, since a clock that is stopped leaves it behind. Clocks are late
+by at most one tick and never early.
 
 Three of them may run at once: the phase (what the connection as such waits for), the client's
 taking of what was written, and the answer to a request.
@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 from enum import IntEnum
 
-from gunicorn_asgi.aio.flow import bytes_taken
-from gunicorn_asgi.protocol.limits import Limits
+from gunicorn_asgi.aio.flow import FlowControl, bytes_taken
+from gunicorn_asgi.aio.state import ServerState
 
 __all__ = ["Clock", "ClockedProtocol"]
 
@@ -40,12 +40,19 @@ class Clock(IntEnum):
 
 # How often (seconds) a client is looked for while its socket is not read.
 _LOOK = 1.0
+# What was gathered goes out at once at this size (bytes): more in one write gains nothing.
+_GATHER = 64 * 1024
+
+# See protocol/exchange.py.
+_NO_CLOCK, _KEEP_ALIVE = Clock.NONE, Clock.KEEP_ALIVE
 
 
 class ClockedProtocol(asyncio.Protocol):
-    """An asyncio protocol with the clocks of an HTTP connection.
+    """An asyncio protocol with the clocks of a connection.
 
     Attributes:
+        state: what the worker's connections share.
+        flow: flow control, both directions; of the subclass, which knows the transport.
         deadline: when ``expire()`` wants to be called, by the loop's time; 0 for never.
         received: bytes of request bodies that have come in.
         written: bytes handed to the transport, or sent past it.
@@ -64,17 +71,23 @@ class ClockedProtocol(asyncio.Protocol):
         "_write_due",
         "_write_mark",
         "deadline",
+        "flow",
         "received",
+        "state",
         "written",
     )
 
+    flow: FlowControl
     _transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
-        self._loop = loop
-        self._limits = limits
+    def __init__(self, state: ServerState) -> None:
+        # Process
+        self.state = state
+        self._loop = state.loop
+        self._limits = state.limits
+        # Connection
         self.deadline = 0.0
-        self._clock = Clock.NONE
+        self._clock = _NO_CLOCK
         self._phase_due = 0.0
         self._phase_mark = 0
         self._write_due = 0.0
@@ -105,13 +118,21 @@ class ClockedProtocol(asyncio.Protocol):
         """The request is not answered in time."""
         raise NotImplementedError
 
+    def drain(self, code: int) -> None:
+        """The worker leaves: see ``state.Connection``."""
+        raise NotImplementedError
+
+    def tell(self) -> None:
+        """The drain nears its end: see ``state.Connection``."""
+        raise NotImplementedError
+
     # The phase
 
     def arm(self, clock: Clock) -> None:
         """Let ``clock`` be the phase's, from now on; its seconds are those of ``Limits``."""
         self._clock = clock
         limits = self._limits
-        if clock is Clock.KEEP_ALIVE:
+        if clock is _KEEP_ALIVE:
             seconds = limits.keep_alive
         elif clock is Clock.BODY:
             seconds = limits.body
@@ -134,7 +155,7 @@ class ClockedProtocol(asyncio.Protocol):
 
     def disarm(self) -> None:
         """The phase waits for nobody."""
-        self._clock = Clock.NONE
+        self._clock = _NO_CLOCK
         self._phase_due = 0.0
 
     def shorten(self, seconds: float) -> None:
@@ -144,6 +165,16 @@ class ClockedProtocol(asyncio.Protocol):
 
     # Writing
 
+    def pause_writing(self) -> None:
+        """asyncio: the client reads more slowly than the application writes."""
+        self.flow.pause_writing()
+        self.arm_write()
+
+    def resume_writing(self) -> None:
+        """asyncio: the client has caught up."""
+        self.flow.resume_writing()
+        self.disarm_write()
+
     def arm_write(self) -> None:
         """More waits for the client than the transport likes to hold."""
         self._write_mark = self._taken()
@@ -152,6 +183,28 @@ class ClockedProtocol(asyncio.Protocol):
     def disarm_write(self) -> None:
         """The client has caught up."""
         self._write_due = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Write ``data``, gathered with whatever else this turn of the loop brings."""
+        if not self._out:
+            self.state.gather(self)
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size >= _GATHER:
+            self.flush()
+
+    def write_alone(self, data: bytes) -> None:
+        """Write ``data`` now, unless there is something to gather it with.
+
+        To gather costs one more turn of the loop, which is much for a single small message. With
+        the messages of several connections it pays: one after the other they would wake up the
+        process at the other end again and again.
+        """
+        if self.state.dirty or self._out:
+            self.write(data)
+        else:
+            self.written += len(data)
+            self._transport.write(data)
 
     def flush(self) -> None:
         """Hand what was gathered to the transport."""
@@ -166,6 +219,18 @@ class ClockedProtocol(asyncio.Protocol):
     def count_written(self, size: int) -> None:
         """``size`` bytes were sent past the transport."""
         self.written += size
+
+    def abort(self) -> None:
+        """Close now; what was gathered is handed over first."""
+        self.flush()
+        self._transport.abort()
+
+    def close_down(self) -> None:
+        """Close once everything that was written has been taken, in bounded time."""
+        self.flush()
+        self._transport.close()
+        self.disarm_write()
+        self.arm(Clock.CLOSE)
 
     # The answer
 
@@ -216,4 +281,7 @@ class ClockedProtocol(asyncio.Protocol):
         due = self._loop.time() + seconds
         if due < self.deadline or not self.deadline:
             self.deadline = due
+            deadlines = self.state.deadlines
+            if due < deadlines.horizon:
+                deadlines.soon.add(self)
         return due

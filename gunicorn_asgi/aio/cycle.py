@@ -11,7 +11,7 @@ from gunicorn_asgi.aio.response import SendingExchange
 from gunicorn_asgi.aio.state import ASGIApp, Message
 from gunicorn_asgi.protocol.accesslog import AccessRecord
 from gunicorn_asgi.protocol.errors import ClientDisconnected
-from gunicorn_asgi.protocol.h1 import ExchangeEvent, Reading, Writing
+from gunicorn_asgi.protocol.exchange import ExchangeEvent, Reading, Writing
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import named
 from gunicorn_asgi.protocol.response import error_response
@@ -24,12 +24,20 @@ __all__ = ["HTTPCycle"]
 # nginx's code for a client that closed the connection before the answer was complete.
 _CLIENT_CLOSED_REQUEST = 499
 
+# See protocol/exchange.py.
+_WAIT, _, _BODY, _DONE, _CLOSED = Writing
+_READ, _CUT_OFF = Reading.DONE, Reading.CLOSED
+_READ_ALL, _LOST = ExchangeEvent.READ, ExchangeEvent.LOST
+_PAUSE = Pause.BODY
+
 
 class HTTPCycle(SendingExchange):
     """One exchange on a connection; its Reading and Writing are those of ``Exchange``.
 
     Attributes:
         scope: its ASGI scope; empty until ``begin()``.
+        received: bytes of the request body that have come in.
+        place: see ``Owner``.
     """
 
     __slots__ = (
@@ -41,6 +49,8 @@ class HTTPCycle(SendingExchange):
         "_recorded",
         "_task",
         "_wake",
+        "place",
+        "received",
         "scope",
     )
 
@@ -48,11 +58,13 @@ class HTTPCycle(SendingExchange):
         super().__init__(connection, head)
         # Cycle
         self.scope: dict[str, Any] = {}
+        self.place = 0
         self._task: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._wake: asyncio.Event | None = None
         self._recorded = False
         # Request
+        self.received = 0
         self._body: list[bytes] = []
         self._body_size = 0
         self._delivered = False
@@ -64,25 +76,26 @@ class HTTPCycle(SendingExchange):
         """It is this request's turn: start the application, or ``app`` in its place."""
         self.scope = scope
         state = self._connection.state
-        self._task = state.start_task(self._run(app or state.app))
+        self._task = state.start_task(self._run(app or state.app), self)
 
     def feed_body(self, data: bytes) -> None:
         """A piece of the request body came in."""
         self.continued = True  # it does not wait for a 100, or not any more
         self._body.append(data)
         self._body_size += len(data)
+        self.received += len(data)
         state = self._connection.state
-        if self.writing is Writing.DONE:
+        if self.writing is _DONE:
             self._body.clear()  # nobody will read it; only its size still counts
             if self._body_size > state.limits.discard_body:
                 self._connection.linger()
         elif self._body_size > state.limits.read_buffer:
-            self._connection.flow.pause_reading(Pause.BODY)
+            self._connection.flow.pause_reading(_PAUSE)
         self._wake_up()
 
     def end_body(self) -> None:
         """The request is complete."""
-        self.fire(ExchangeEvent.READ)
+        self.fire(_READ_ALL)
         self._wake_up()
 
     def tell(self) -> None:
@@ -91,8 +104,8 @@ class HTTPCycle(SendingExchange):
 
     def lose(self) -> None:
         """The client is gone, or its request turned out to be malformed; idempotent."""
-        complete = self.writing is Writing.DONE
-        self.fire(ExchangeEvent.LOST)
+        complete = self.writing is _DONE
+        self.fire(_LOST)
         self._wake_up()
         if self._file is not None:
             self._file.lose()
@@ -109,7 +122,7 @@ class HTTPCycle(SendingExchange):
     def time_out(self) -> None:
         """``asgi_request_timeout`` is over."""
         task = self._task
-        if task is None or self.writing in (Writing.DONE, Writing.CLOSED):
+        if task is None or self.writing in (_DONE, _CLOSED):
             return
         log = self._connection.state.log
         log.warning("Cancelled at the end of asgi_request_timeout: %s", self._name())
@@ -121,13 +134,13 @@ class HTTPCycle(SendingExchange):
     async def receive(self) -> Message:
         """ASGI receive(): the body piece by piece, then ``http.disconnect``."""
         while True:
-            if self.writing is Writing.DONE or self.reading is Reading.CLOSED:
+            if self.writing is _DONE or self.reading is _CUT_OFF:
                 return await self._disconnect()
-            if self._body or (self.reading is Reading.DONE and not self._delivered):
+            if self._body or (self.reading is _READ and not self._delivered):
                 return self._take_body()
-            if self.writing is Writing.CLOSED or (self._delivered and self._connection.state.told):
+            if self.writing is _CLOSED or (self._delivered and self._connection.state.told):
                 return await self._disconnect()
-            if not self.continued and self.writing is Writing.WAIT:
+            if not self.continued and self.writing is _WAIT:
                 self.continued = True
                 self._connection.ask_for_body()
             if self._wake is None:
@@ -137,22 +150,25 @@ class HTTPCycle(SendingExchange):
     # The application's task
 
     async def _run(self, app: ASGIApp) -> None:
-        connection = self._connection
+        state = self._connection.state
         try:
-            if connection.state.on_request is not None:
-                connection.state.on_request(self.head, self.scope)
+            if state.on_request is not None:
+                state.on_request(self.head, self.scope)
             await app(self.scope, self.receive, self.send)
         except APP_ERRORS as exc:
             self._failed(exc)
         else:
-            if self.writing not in (Writing.DONE, Writing.CLOSED):
+            if self.writing not in (_DONE, _CLOSED):
                 self._log_error("returned without completing the response", None)
                 self._abandon(500)
+        finally:
+            if self._task is not None:
+                state.end_task(self._task)
 
     def _failed(self, exc: BaseException) -> None:
         if not self._connection.state.loop.is_running():
             return  # the loop is gone and this coroutine is being closed
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             if isinstance(exc, asyncio.CancelledError):
                 return  # by lose() or time_out()
             if caused_by_disconnect(exc):
@@ -169,9 +185,9 @@ class HTTPCycle(SendingExchange):
     def _abandon(self, status: int) -> None:
         """The application is over and the response is not."""
         connection = self._connection
-        if self.writing in (Writing.DONE, Writing.CLOSED):
+        if self.writing in (_DONE, _CLOSED):
             return
-        if self.writing is Writing.BODY:
+        if self.writing is _BODY:
             # Its end must not look like an end: no last chunk, fewer bytes than promised.
             self._record(self.encoder.status)
             connection.abort_response(self)
@@ -202,7 +218,7 @@ class HTTPCycle(SendingExchange):
 
     def break_off(self, reason: Exception) -> None:
         """The response cannot go on: ``reason`` is the client's end, or our own fault."""
-        if self.writing is not Writing.BODY:
+        if self.writing is not _BODY:
             return
         if not isinstance(reason, ClientDisconnected):
             self._log_error("has sent a file that could not be read to its end", reason)
@@ -224,9 +240,9 @@ class HTTPCycle(SendingExchange):
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._body_size = 0
-        complete = self.reading is Reading.DONE
+        complete = self.reading is _READ
         self._delivered = complete
-        self._connection.flow.resume_reading(Pause.BODY)
+        self._connection.flow.resume_reading(_PAUSE)
         return {"type": "http.request", "body": body, "more_body": not complete}
 
     def _wake_up(self) -> None:
@@ -239,12 +255,20 @@ class HTTPCycle(SendingExchange):
         if self._recorded:
             return
         self._recorded = True
+        sent = self._sent if self._file is None else self._sent + self._file.sent
+        state.totals.bytes_sent += sent
+        state.totals.bytes_received += self.received
+        duration = state.clock() - self.head.received
+        if state.meter is not None:
+            state.meter.request(status, duration)
         if state.on_complete is not None:
-            duration = state.clock() - self.head.received
-            sent = self._sent if self._file is None else self._sent + self._file.sent
-            state.on_complete(
-                AccessRecord(self.head, self.scope, status, self._headers, sent, duration)
-            )
+            record = AccessRecord(self.head, self.scope, status, self._headers, sent, duration)
+            record.received, record.pieces = self.received, self._pieces
+            if self._first_byte:
+                record.first_byte = self._first_byte - self.head.received
+            elif self.writing is not _CLOSED:
+                record.first_byte = duration  # all of it was sent at once
+            state.on_complete(record)
 
     def _name(self) -> str:
         return named(self.head)

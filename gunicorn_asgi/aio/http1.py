@@ -10,19 +10,25 @@ that the client has not read yet (RFC 9112 section 9.6).
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from gunicorn_asgi.aio.clocks import Clock, ClockedProtocol
 from gunicorn_asgi.aio.cycle import HTTPCycle
-from gunicorn_asgi.aio.flow import FlowControl, Pause, client_has_left, half_close, has_input
+from gunicorn_asgi.aio.flow import (
+    FlowControl,
+    Pause,
+    client_has_left,
+    half_close,
+    has_input,
+    reset,
+)
 from gunicorn_asgi.aio.overload import overloaded_app
-from gunicorn_asgi.aio.state import Scope, ServerState
+from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
 from gunicorn_asgi.protocol.accesslog import AccessRecord
 from gunicorn_asgi.protocol.errors import ProtocolError, RemoteProtocolError
-from gunicorn_asgi.protocol.h1 import Reading, RequestParser, Writing
+from gunicorn_asgi.protocol.exchange import Reading, Writing
+from gunicorn_asgi.protocol.h1 import RequestParser
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import named
 from gunicorn_asgi.protocol.response import error_response
@@ -34,31 +40,21 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTP1Protocol"]
 
-# Gathered responses go out at once at this size (bytes): more in one write gains nothing.
-_GATHER = 64 * 1024
-
-
 # Bytes of a refused head that are quoted in the log.
 _QUOTE = 64
 
-# SO_LINGER, on, with 0 seconds: closing sends RST and not FIN (socket(7)).
-_RST = struct.pack("ii", 1, 0)
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    """Close with a reset; a unix socket knows none and just closes."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-    transport.abort()
+# See protocol/exchange.py.
+_NO_CLOCK, _PAUSED, _KEEP_ALIVE = Clock.NONE, Clock.PAUSED, Clock.KEEP_ALIVE
+_REQUEST_HEAD, _BODY = Clock.REQUEST_HEAD, Clock.BODY
+_READ, _DONE, _UNREAD_BODY = Reading.DONE, Writing.DONE, Pause.BODY
+# Clocks of a connection on which nothing of the next request has come in.
+_EMPTY = (Clock.FIRST_BYTE, Clock.KEEP_ALIVE)
 
 
 class HTTP1Protocol(ClockedProtocol):
     """The asyncio face of a connection; its exchanges are ``HTTPCycle`` objects.
 
     Attributes:
-        state: what the worker's connections share.
-        flow: flow control, both directions.
         retiring: whether the next response is the last.
     """
 
@@ -74,27 +70,23 @@ class HTTP1Protocol(ClockedProtocol):
         "_refusal",
         "_upgrade",
         "_waiting",
-        "flow",
         "retiring",
-        "state",
     )
 
-    flow: FlowControl
     _peer: Peer
 
     def __init__(
         self, state: ServerState, listener: Listener, proxied: ProxyHeader | None = None
     ) -> None:
         """``proxied``: what a PROXY header in front of the connection has said."""
-        super().__init__(state.loop, state.limits)
+        super().__init__(state)
         # Process
-        self.state = state
         self._listener = listener
         # Connection
         self._proxied = proxied
         self._lingering = False
         self.retiring = False
-        self._parser = RequestParser(self, state.limits, state.policy.noted)
+        self._parser = RequestParser(self, state.limits, state.known)
         # Exchanges: the one answered now, the one behind it, the one whose body comes in now.
         self._current: HTTPCycle | None = None
         self._waiting: HTTPCycle | None = None
@@ -139,13 +131,13 @@ class HTTP1Protocol(ClockedProtocol):
             return
         if rest is not None:
             self._upgraded(rest)
-        elif self.flow.reading_paused:
-            self.arm(Clock.PAUSED)
+        elif self.flow.pauses:
+            self.arm(_PAUSED)
         elif self._reading is not None:
-            if self._clock in (Clock.NONE, Clock.PAUSED):
-                self.arm(Clock.BODY)
-        elif self._clock in (Clock.FIRST_BYTE, Clock.KEEP_ALIVE) and not self._parser.idle:
-            self.arm(Clock.REQUEST_HEAD)
+            if self._clock in (_NO_CLOCK, _PAUSED):
+                self.arm(_BODY)
+        elif self._clock in _EMPTY and not self._parser.idle:
+            self.arm(_REQUEST_HEAD)
             if self.state.draining:
                 self.drain(0)
 
@@ -168,15 +160,9 @@ class HTTP1Protocol(ClockedProtocol):
         self._parser.close()
         self.state.discard(self)
 
-    def pause_writing(self) -> None:
-        """asyncio: the client reads more slowly than the application writes."""
-        self.flow.pause_writing()
-        self.arm_write()
-
     def resume_writing(self) -> None:
         """asyncio: the client has caught up."""
-        self.flow.resume_writing()
-        self.disarm_write()
+        super().resume_writing()
         if self._is_held_up() and not (self._lingering or self._transport.is_closing()):
             self._next()
 
@@ -190,7 +176,9 @@ class HTTP1Protocol(ClockedProtocol):
         if head.websocket:
             self._upgrade = head
             return
-        cycle = self._reading = HTTPCycle(self, head)
+        cycle = HTTPCycle(self, head)
+        if not head.complete:
+            self._reading = cycle
         if self._current is None and not self.flow.write_paused:
             self._begin(cycle)
         else:
@@ -209,37 +197,28 @@ class HTTP1Protocol(ClockedProtocol):
         cycle, self._reading = self._reading, None
         if cycle is None:
             return
-        if self._clock is Clock.BODY:
+        if self._clock is _BODY:
             self.disarm()
         cycle.end_body()
-        if cycle is self._current and cycle.writing is Writing.DONE:
+        if cycle is self._current and cycle.writing is _DONE:
             self._current = None
             self._next()
 
     # What the current exchange tells us
 
-    def write(self, data: bytes) -> None:
-        """Write ``data``, gathered with whatever else this turn of the loop brings."""
-        if not self._out:
-            self.state.gather(self)
-        self._out.append(data)
-        self._out_size += len(data)
-        if self._out_size >= _GATHER:
-            self.flush()
-
     def ask_for_body(self) -> None:
         """Send the 100 that the client waits for; from now on it is waited for."""
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._clock is Clock.BODY:
-            self.arm(Clock.BODY)
+        if self._clock is _BODY:
+            self.arm(_BODY)
 
     def response_complete(self, cycle: HTTPCycle) -> None:
-        """``cycle`` has sent its last byte: apply the joint rules of protocol/h1.py."""
+        """``cycle`` has sent its last byte: apply the joint rules of protocol/exchange.py."""
         self._answer_due = 0.0
-        self.flow.resume_reading(Pause.BODY)
+        self.flow.resume_reading(_UNREAD_BODY)
         if not cycle.encoder.keep_alive:
             self._close_after(cycle)
-        elif cycle.reading is Reading.DONE:
+        elif cycle.reading is _READ:
             self._current = None
             self._next()
         else:
@@ -250,9 +229,9 @@ class HTTP1Protocol(ClockedProtocol):
         cycle.lose()
         self.flush()
         if cycle.head.version == "1.0":
-            _reset(self._transport)  # a clean end would look like the end of the body
+            reset(self._transport)  # a clean end would look like the end of the body
         else:
-            self._close()
+            self.close_down()
 
     def linger(self) -> None:
         """No more answers: say FIN, then read and discard until the peer does or time is up."""
@@ -264,7 +243,7 @@ class HTTP1Protocol(ClockedProtocol):
         if self._transport.is_closing():
             return
         half_close(self._transport)
-        self.flow.resume_reading(Pause.BODY)
+        self.flow.resume_reading(_UNREAD_BODY)
         self.flow.resume_reading(Pause.PIPELINE)
         self._answer_due = 0.0
         self.arm(Clock.LINGER)
@@ -279,7 +258,7 @@ class HTTP1Protocol(ClockedProtocol):
     def retire(self) -> None:
         """Make room for somebody else: close now if idle, else behind the next response."""
         if self.idle:
-            self._close()
+            self.close_down()
         else:
             self.retiring = True
 
@@ -288,34 +267,28 @@ class HTTP1Protocol(ClockedProtocol):
         if self._current is not None:
             self._current.tell()
 
-    def abort(self) -> None:
-        """Close now."""
-        self.flush()
-        self._transport.abort()
-
     # Inside
 
     def phase_expired(self, clock: Clock) -> None:
         """clocks: the phase has taken too long."""
-        if clock is Clock.REQUEST_HEAD and not self._parser.idle:
+        if clock is _REQUEST_HEAD and not self._parser.idle:
             self._parser.give_up()
             self._refuse(RemoteProtocolError("request head took too long", 408))
-        elif clock is Clock.BODY:
+        elif clock is _BODY:
             self._body_stalled()
-        elif clock is Clock.PAUSED:
+        elif clock is _PAUSED:
             self._look_for_client()
         elif clock is Clock.DISCARD:
             self.linger()
         elif clock is Clock.CLOSE:
             self.write_stalled()
         else:
-            self._close()
+            self.close_down()
 
     def write_stalled(self) -> None:
         """clocks: the client does not take what was written."""
         self.state.refusals.tell("Aborted a response to %s: it is not taken", self._address())
-        # A close would leave it to the kernel, which tries for minutes to deliver what it holds.
-        _reset(self._transport)
+        reset(self._transport)
 
     def answer_expired(self) -> None:
         """clocks: asgi_request_timeout."""
@@ -327,7 +300,7 @@ class HTTP1Protocol(ClockedProtocol):
     def _body_stalled(self) -> None:
         cycle = self._reading
         if cycle is not None and not cycle.continued:
-            self.arm(Clock.BODY)  # it waits for our 100
+            self.arm(_BODY)  # it waits for our 100
         else:
             self._refuse(RemoteProtocolError("request body took too long", 408))
 
@@ -335,22 +308,15 @@ class HTTP1Protocol(ClockedProtocol):
         """A socket that is not read does not tell that its client has left."""
         if not self.flow.reading_paused:
             if self._reading is not None:
-                self.arm(Clock.BODY)
+                self.arm(_BODY)
         elif client_has_left(self._transport):
             self.eof_received()
-            self._close()
+            self.close_down()
         else:
-            self.arm(Clock.PAUSED)
-
-    def _close(self) -> None:
-        """Close once everything that was written has been taken, in bounded time."""
-        self.flush()
-        self._transport.close()
-        self.disarm_write()
-        self.arm(Clock.CLOSE)
+            self.arm(_PAUSED)
 
     def _begin(self, cycle: HTTPCycle) -> None:
-        if self._clock is not Clock.PAUSED:
+        if self._clock is not _PAUSED:
             self.disarm()
         self._current = cycle
         state = self.state
@@ -358,7 +324,7 @@ class HTTP1Protocol(ClockedProtocol):
         try:
             scope = state.scopes.http(cycle.head, self._peer, state.lifespan_state)
         except RemoteProtocolError as exc:
-            cycle.scope = self._known()
+            cycle.scope = self._peer.known()
             self._refusal = exc
             self._refuse_cycle(cycle, exc)
             return
@@ -390,7 +356,7 @@ class HTTP1Protocol(ClockedProtocol):
             self._start_websocket(self._upgrade)
         else:
             # A part of the next head may have come in meanwhile.
-            self.arm(Clock.KEEP_ALIVE if self._parser.idle else Clock.REQUEST_HEAD)
+            self.arm(_KEEP_ALIVE if self._parser.idle else _REQUEST_HEAD)
             if self.state.draining:
                 self.drain(0)
 
@@ -398,9 +364,9 @@ class HTTP1Protocol(ClockedProtocol):
         """``cycle`` was the last: close, and linger where the peer may still be sending."""
         self._current = None
         self._waiting = None
-        last = cycle.reading is Reading.DONE and not cycle.head.keep_alive
+        last = cycle.reading is _READ and not cycle.head.keep_alive
         if last and not self._parser.surplus and not has_input(self._transport):
-            self._close()
+            self.close_down()
         else:
             self.linger()
 
@@ -425,7 +391,7 @@ class HTTP1Protocol(ClockedProtocol):
         if cycle.writing is Writing.BODY:
             self.abort_response(cycle)
             return
-        if cycle.writing is not Writing.DONE:
+        if cycle.writing is not _DONE:
             cycle.refuse(error.status_hint)
         cycle.lose()
         self.linger()
@@ -447,13 +413,10 @@ class HTTP1Protocol(ClockedProtocol):
     def _record_refusal(self, error: ProtocolError) -> None:
         """The access line of a request that has no exchange."""
         state = self.state
+        state.totals.refused_requests += 1
         if state.on_complete is not None:
             head = RequestHead.of_refused(self._parser.refused)
-            state.on_complete(AccessRecord(head, self._known(), error.status_hint, [], 0, 0.0))
-
-    def _known(self) -> Scope:
-        """What the access log can be told of a request that has no scope."""
-        return {"client": self._peer.client, "server": self._peer.server}
+            state.on_complete(AccessRecord(head, self._peer.known(), error.status_hint, [], 0, 0.0))
 
     def _upgraded(self, rest: bytes) -> None:
         self._behind = rest
@@ -461,7 +424,7 @@ class HTTP1Protocol(ClockedProtocol):
             self._start_websocket(self._upgrade)
         else:
             self.flow.pause_reading(Pause.PIPELINE)
-            self.arm(Clock.PAUSED)
+            self.arm(_PAUSED)
 
     def _start_websocket(self, head: RequestHead) -> None:
         """Hand the transport over to a WebSocketProtocol; this connection is no more."""

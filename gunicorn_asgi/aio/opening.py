@@ -42,12 +42,14 @@ async def open_connection(
         )
     except RemoteProtocolError as exc:
         # Without an answer (PROXY protocol, section 2). !r: the text may quote the peer.
+        state.totals.refused_connections += 1
         state.refusals.tell("Refused a connection from %s: %r", _name(address), str(exc))
         sock.close()
     except (OSError, UnicodeError, asyncio.CancelledError) as exc:
         # ssl.SSLError is an OSError: a peer that does not speak TLS, or left in between. The
         # loops read the client's certificate for themselves, and one with odd names is too much.
         sock.close()
+        state.totals.refused_connections += 1
         state.log.debug("A connection could not be opened: %r", exc)
 
 

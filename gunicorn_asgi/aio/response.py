@@ -10,7 +10,7 @@ from gunicorn_asgi.aio.filesend import FileSend, Stretch, advance, open_path, st
 from gunicorn_asgi.aio.messages import as_bytes, header_pairs, link_values, no_message
 from gunicorn_asgi.aio.state import Message
 from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
-from gunicorn_asgi.protocol.h1 import Exchange, ExchangeEvent, Writing
+from gunicorn_asgi.protocol.exchange import Exchange, ExchangeEvent, Writing
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.response import ResponseEncoder, accepts_trailers, early_hints
 
@@ -32,6 +32,12 @@ class _Hold(IntEnum):
     TRAILERS = 2
 
 
+# See protocol/exchange.py.
+_WAIT, _HEAD, _BODY, _DONE, _CLOSED = Writing
+_START, _PIECE, _END = ExchangeEvent.START, ExchangeEvent.BODY, ExchangeEvent.END
+_FREE, _FILE, _TRAILERS = _Hold
+
+
 class SendingExchange(Exchange):
     """An exchange that can send its response.
 
@@ -44,8 +50,10 @@ class SendingExchange(Exchange):
     __slots__ = (
         "_connection",
         "_file",
+        "_first_byte",
         "_headers",
         "_hold",
+        "_pieces",
         "_sent",
         "continued",
         "encoder",
@@ -53,7 +61,7 @@ class SendingExchange(Exchange):
     )
 
     def __init__(self, connection: HTTP1Protocol, head: RequestHead) -> None:
-        super().__init__()
+        super().__init__(head.complete)
         self._connection = connection
         self.head = head
         self.continued = not head.expect_continue
@@ -61,7 +69,10 @@ class SendingExchange(Exchange):
         self.encoder = ResponseEncoder(head.method, head.version)
         self._headers: list[tuple[bytes, bytes]] = []
         self._sent = 0
-        self._hold = _Hold.NONE
+        # For the access log: when the head went out, 0 if it did with the end; see AccessRecord.
+        self._first_byte = 0.0
+        self._pieces = 0
+        self._hold = _FREE
         self._file: FileSend | None = None
 
     # What a subclass answers
@@ -84,7 +95,7 @@ class SendingExchange(Exchange):
             LocalProtocolError: the message, or its place in the order, is wrong.
         """
         writing = self.writing
-        if writing is Writing.DONE:
+        if writing is _DONE:
             return  # "further messages on the channel are ignored"
         try:
             kind = message["type"]
@@ -96,9 +107,11 @@ class SendingExchange(Exchange):
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = as_bytes(body)
-            if writing is Writing.WAIT:
+            if writing is _WAIT:
                 raise LocalProtocolError("http.response.body before http.response.start")
             more = message.get("more_body", False)
+            if more:
+                self._pieces += 1
             if len(body) > _SLICE:
                 await self._send_large(body, more)
             else:
@@ -120,19 +133,19 @@ class SendingExchange(Exchange):
             await self._connection.flow.drained()
 
     def _check_hold(self, kind: object) -> None:
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
         if kind == "http.response.early_hint":
             return  # it comes too late, which is no mistake
-        if self._hold is _Hold.FILE:
+        if self._hold is _FILE:
             raise LocalProtocolError(f"{kind!r} while a file is being sent, or behind half of one")
         if kind != "http.response.trailers":
             raise LocalProtocolError(f"{kind!r} behind the last of the body: trailers are due")
 
     def _start(self, message: Message) -> None:
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
-        if self.writing is not Writing.WAIT:
+        if self.writing is not _WAIT:
             raise LocalProtocolError("http.response.start for the second time")
         if "status" not in message:
             raise LocalProtocolError("http.response.start without a status")
@@ -143,7 +156,7 @@ class SendingExchange(Exchange):
         self._headers = headers
         if message.get("trailers", False):
             self.encoder.announce_trailers(accepts_trailers(self.head.headers))
-        self.fire(ExchangeEvent.START)
+        self.fire(_START)
 
     def id_fields(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """``ServerState.request_id_response``: the field to add to ``headers``, or nothing."""
@@ -158,17 +171,19 @@ class SendingExchange(Exchange):
 
     def _send_body(self, body: bytes, more: bool, final: int | None) -> None:
         """Write one piece; ``final`` is the whole body's length where it is known."""
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
         encoder = self.encoder
-        head = b"" if self.writing is Writing.BODY else self._head_of_response(final)
+        head = b"" if self.writing is _BODY else self._head_of_response(final)
         data = head + encoder.body(body, not more)
         # Nothing is written before everything about it was found right.
         self._sent += len(body) if encoder.framing else 0
         if not more and encoder.announced:
-            self._hold = _Hold.TRAILERS
+            self._hold = _TRAILERS
             more = True
-        self.fire(ExchangeEvent.BODY if more else ExchangeEvent.END)
+        if head and more:
+            self._note_first_byte()
+        self.fire(_PIECE if more else _END)
         if data:
             self._connection.write(data)
         if not more:
@@ -183,6 +198,11 @@ class SendingExchange(Exchange):
             and not self._connection.retiring
         )
         return self.encoder.head(state.date_line(), final, keep_alive)
+
+    def _note_first_byte(self) -> None:
+        state = self._connection.state
+        if state.on_complete is not None:
+            self._first_byte = state.clock()
 
     async def _send_large(self, body: bytes, more: bool) -> None:
         view = memoryview(body)
@@ -199,7 +219,7 @@ class SendingExchange(Exchange):
     async def _send_path(self, message: Message) -> None:
         """ASGI extension: http.response.pathsend, all of the body."""
         self._check_begun("http.response.pathsend")
-        if self.writing is Writing.BODY:
+        if self.writing is _BODY:
             raise LocalProtocolError("http.response.pathsend behind a part of the body")
         stretch = open_path(message)
         try:
@@ -215,17 +235,20 @@ class SendingExchange(Exchange):
         advance(message, stretch)
 
     def _check_begun(self, kind: str) -> None:
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
-        if self.writing is Writing.WAIT:
+        if self.writing is _WAIT:
             raise LocalProtocolError(f"{kind} before http.response.start")
 
     async def _send_file(self, stretch: Stretch, more: bool) -> None:
         encoder = self.encoder
         final = None if more else stretch.size
-        head = b"" if self.writing is Writing.BODY else self._head_of_response(final)
+        head = b"" if self.writing is _BODY else self._head_of_response(final)
         before, behind = encoder.file(stretch.size, not more)
-        self.fire(ExchangeEvent.BODY)
+        self._pieces += bool(more)
+        if head:
+            self._note_first_byte()
+        self.fire(_PIECE)
         if head or before:
             self._connection.write(head + before)
         if encoder.framing and stretch.size:
@@ -235,14 +258,14 @@ class SendingExchange(Exchange):
         if more:
             return
         if encoder.announced:
-            self._hold = _Hold.TRAILERS
+            self._hold = _TRAILERS
         else:
-            self.fire(ExchangeEvent.END)
+            self.fire(_END)
             self.complete()
 
     async def _run_file(self, stretch: Stretch) -> None:
         """Send the bytes of a file; whatever fails from here on has cut the response off."""
-        self._hold = _Hold.FILE
+        self._hold = _FILE
         file = self._file = FileSend(self._connection)
         try:
             await file.run(stretch)
@@ -253,15 +276,15 @@ class SendingExchange(Exchange):
             raise ClientDisconnected(f"the response was broken off: {exc}") from exc
         self._sent += file.sent
         self._file = None
-        self._hold = _Hold.NONE
+        self._hold = _FREE
 
     # Trailers and hints
 
     def _send_trailers(self, message: Message) -> None:
         """ASGI extension: http.response.trailers."""
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
-        if self._hold is not _Hold.TRAILERS:
+        if self._hold is not _TRAILERS:
             announced = "before the last of the body" if self.encoder.announced else "unannounced"
             raise LocalProtocolError(f"http.response.trailers {announced}")
         last = not message.get("more_trailers", False)
@@ -269,14 +292,14 @@ class SendingExchange(Exchange):
         if data:
             self._connection.write(data)
         if last:
-            self.fire(ExchangeEvent.END)
+            self.fire(_END)
             self.complete()
 
     def _send_hints(self, message: Message) -> None:
         """ASGI extension: http.response.early_hint; ignored where it comes too late."""
         data = early_hints(link_values(message))
-        if self.writing is Writing.CLOSED:
+        if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
         # RFC 9110 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client"
-        if data and self.writing is not Writing.BODY and self.head.version != "1.0":
+        if data and self.writing is not _BODY and self.head.version != "1.0":
             self._connection.write(data)

@@ -141,8 +141,7 @@ class Server:
 
     def _cancel(self) -> None:
         """Cancel the applications that still run."""
-        for task in list(self._state.tasks):
-            task.cancel()
+        self._state.cancel_tasks()
 
     async def _idle(self) -> None:
         """Wait until no connection is open and no application runs."""
@@ -177,6 +176,7 @@ class Server:
             if exc.errno not in _NO_CONNECTION:
                 self._exhausted(exc)
             return False
+        self._state.totals.accepted += 1
         sock.setblocking(False)
         loop = self._state.loop
         task = loop.create_task(open_connection(self._state, listener, sock, address))

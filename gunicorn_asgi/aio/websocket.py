@@ -11,7 +11,7 @@ from typing import Any
 
 from gunicorn_asgi.aio.channel import WebSocketChannel
 from gunicorn_asgi.aio.clocks import Clock, ClockedProtocol
-from gunicorn_asgi.aio.flow import FlowControl, Pause, half_close, has_input
+from gunicorn_asgi.aio.flow import FlowControl, Pause, half_close, has_input, reset, takes_more
 from gunicorn_asgi.aio.overload import overloaded_app
 from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord, WebSocketFigures
@@ -29,45 +29,49 @@ from gunicorn_asgi.protocol.websocket import (
 
 __all__ = ["WebSocketProtocol"]
 
-# Gathered frames go out at once at this size (bytes).
-_GATHER = 64 * 1024
-
 # Fields that belong to a refused handshake (RFC 6455 4.4, RFC 9110 15.5.6 and 15.5.22).
 _REFUSAL_FIELDS: dict[int, list[tuple[bytes, bytes]]] = {
     405: [(b"allow", b"GET")],
     426: [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket")],
 }
 
+# Before Python 3.12 a member that is looked up costs seven times a name.
+_HANDSHAKE = WebSocketState.HANDSHAKE
+_CLOSED = WebSocketState.CLOSED
+
 # RFC 6455 7.4.1: what a client is told that does not answer a Ping, or asks for too many Pongs.
 _INTERNAL_ERROR = 1011
 _POLICY_VIOLATION = 1008
+
+# TLS has no half to close, so a client that waits for our end would wait as long as we linger:
+# there this many seconds of silence are taken for its having seen what we have said.
+_SILENCE = 1.0
 
 
 class WebSocketProtocol(ClockedProtocol):
     """Takes a transport over from HTTP1Protocol when a handshake came in.
 
     Attributes:
-        state: what the worker's connections share.
-        flow: flow control, both directions.
         ws: the protocol's state.
         channel: the application's end.
+        figures: what went through it.
     """
 
     __slots__ = (
         "_asked",
         "_controls_from",
         "_early",
-        "_figures",
+        "_first_byte",
         "_headers",
         "_heard",
+        "_lingers_until",
         "_peer",
         "_recorded",
         "_sent",
         "_status",
         "_taken_then",
         "channel",
-        "flow",
-        "state",
+        "figures",
         "ws",
     )
 
@@ -78,16 +82,14 @@ class WebSocketProtocol(ClockedProtocol):
         peer: Peer,
         head: RequestHead,
     ) -> None:
-        super().__init__(state.loop, state.limits)
-        # Process
-        self.state = state
+        super().__init__(state)
         # Connection
         self._transport = transport
         self._peer = peer
         self.flow = FlowControl(transport)
         self.ws = WebSocketConnection(head, state.limits)
         self.channel = WebSocketChannel(self, head)
-        self.channel.scope = {"client": peer.client, "server": peer.server}
+        self.channel.scope = peer.known()
         # What came in before the application has accepted.
         self._early = b""
         # Keep-alive: when something came in, when a Ping went out, and what had been taken then.
@@ -95,11 +97,13 @@ class WebSocketProtocol(ClockedProtocol):
         self._asked = 0.0
         self._taken_then = 0
         self._controls_from = 0.0
-        # Access log
+        self._lingers_until = 0.0
+        # Access log; when (seconds behind the head) the handshake was answered.
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._sent = 0
-        self._figures = WebSocketFigures()
+        self._first_byte: float | None = None
+        self.figures = WebSocketFigures()
         self._recorded = False
 
     def begin(self, rest: bytes) -> None:
@@ -130,7 +134,7 @@ class WebSocketProtocol(ClockedProtocol):
         """asyncio: bytes came in."""
         self._heard = self._loop.time()
         ws = self.ws
-        if ws.state is WebSocketState.HANDSHAKE:
+        if ws.state is _HANDSHAKE:
             # Kept for later, and read all the same: a client that leaves has to be noticed.
             self._early += data
             if len(self._early) > self._limits.read_buffer:
@@ -138,12 +142,9 @@ class WebSocketProtocol(ClockedProtocol):
             return
         if not ws.listens():
             return
-        self._figures.bytes_received += len(data)
+        self.figures.bytes_received += len(data)
         controls = ws.controls
         messages, answer = ws.feed(data)
-        channel = self.channel
-        for message in messages:
-            channel.put(message)
         if answer:
             self.write(answer)
             if self.flow.write_paused:
@@ -152,15 +153,14 @@ class WebSocketProtocol(ClockedProtocol):
         if ws.controls > controls:
             self._look_at_controls(ws.controls - controls)
         if messages:
-            self._figures.received += len(messages)
-            channel.wake_up()
-            if channel.full:
+            self.figures.received += len(messages)
+            if self.channel.put(messages):
                 self.flow.pause_reading(Pause.BODY)
-        if ws.broken:
+        if ws.failure is not None:
             self.arm(Clock.CLOSING)  # for the application to receive what came before
-            if channel.empty:
+            if self.channel.empty:
                 self.fail()
-        elif not ws.listens():
+        elif ws.state is _CLOSED:
             self.shut()
 
     def eof_received(self) -> None:
@@ -179,15 +179,9 @@ class WebSocketProtocol(ClockedProtocol):
         self.channel.cancel_after_grace()
         self.state.discard(self)
 
-    def pause_writing(self) -> None:
-        """asyncio: the peer reads more slowly than the application writes."""
-        self.flow.pause_writing()
-        self.arm_write()
-
     def resume_writing(self) -> None:
         """asyncio: the peer has caught up."""
-        self.flow.resume_writing()
-        self.disarm_write()
+        super().resume_writing()
         self.flow.resume_reading(Pause.PIPELINE)
 
     # What the server tells us (state.Connection)
@@ -201,11 +195,6 @@ class WebSocketProtocol(ClockedProtocol):
         """The drain nears its end; an application that has not accepted yet is disconnected."""
         self.channel.wake_up()
 
-    def abort(self) -> None:
-        """Close now."""
-        self.flush()
-        self._transport.abort()
-
     # The clocks
 
     def phase_expired(self, clock: Clock) -> None:
@@ -215,7 +204,9 @@ class WebSocketProtocol(ClockedProtocol):
         elif clock is Clock.PONG:
             self._look_alive()
         elif clock is Clock.LINGER:
-            self._end()
+            self._linger_on()
+        elif clock is Clock.CLOSE:
+            self.write_stalled()
         elif clock is Clock.CLOSING and self.ws.broken and not self.ws.over:
             self.fail()
         else:
@@ -224,7 +215,7 @@ class WebSocketProtocol(ClockedProtocol):
     def write_stalled(self) -> None:
         """clocks: the client does not take what was written."""
         self.state.refusals.tell("Aborted a WebSocket that does not read: %s", self._name())
-        self._transport.abort()
+        reset(self._transport)
 
     def answer_expired(self) -> None:
         """clocks: asgi_request_timeout, for the handshake."""
@@ -246,45 +237,52 @@ class WebSocketProtocol(ClockedProtocol):
         self.flush()
         self._asked, self._taken_then = now, self._taken()
         self.arm(Clock.PONG if limits.websocket_ping_timeout else Clock.PING)
+        self.shorten(limits.websocket_ping_interval)  # it may have answered by then
 
     def _look_alive(self) -> None:
-        """No Pong came. That is no death while we have not read, or it has not been asked."""
+        """If no Pong came: that is no death while we have not read, or it has not been asked.
+
+        Our Ping may be behind a large message, of which the kernel holds megabytes.
+        """
+        if self._heard >= self._asked:
+            self._ping()
+            return
+        left = self._asked + self._limits.websocket_ping_timeout - self._loop.time()
+        if left > 0.0:
+            self.arm(Clock.PONG)
+            self.shorten(left)
+            return
         unread = self.flow.reading_paused or has_input(self._transport)
-        unasked = self._transport.get_write_buffer_size() > 0 and self._taken() > self._taken_then
-        if self._heard >= self._asked or unread or unasked:
+        if unread or (takes_more(self._transport) and self._taken() > self._taken_then):
             self._ping()
             return
         self.state.log.debug("No Pong in time: %s", self._name())
         self.write(close_frame(_INTERNAL_ERROR, "keepalive ping timeout"))
         self.ws.fire(WebSocketEvent.LOST)
-        self._shut_down()
+        self._linger()
 
     # What the application's end calls
-
-    @property
-    def reading_paused(self) -> bool:
-        """Whether the socket is not read."""
-        return self.flow.reading_paused
 
     def resume_reading(self) -> None:
         """The application has caught up."""
         self.flow.resume_reading(Pause.BODY)
 
-    def write(self, data: bytes, size: int = 0) -> None:
-        """Write ``data``, gathered with the rest of this turn; ``size`` bytes of it are payload."""
-        if not self._out:
-            self.state.gather(self)
-        self._out.append(data)
-        self._out_size += len(data)
-        self._sent += size
-        if self._out_size >= _GATHER:
-            self.flush()
-
-    def send_message(self, message: str | bytes) -> None:
-        """One message of the application's."""
+    def send_message(self, message: str | bytes, prompt: bool = False) -> None:
+        """One message of the application's; ``prompt``: it may be the only one of this turn."""
         data = self.ws.message(message)
-        self._figures.sent += 1
-        self.write(data, len(data))
+        self.figures.sent += 1
+        self._sent += len(data)
+        if prompt:
+            self.write_alone(data)
+        else:
+            self.write(data)
+
+    def send_denial(self, data: bytes, size: int) -> None:
+        """A piece of the application's HTTP response; ``size`` bytes of it are body."""
+        if self._first_byte is None and self.state.on_complete is not None:
+            self._first_byte = self.state.clock() - self.channel.head.received
+        self._sent += size
+        self.write(data)
 
     def accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
         """Open the WebSocket."""
@@ -316,7 +314,13 @@ class WebSocketProtocol(ClockedProtocol):
         fields = _REFUSAL_FIELDS.get(status, [])
         self.write(error_response(status, self.state.date_line(), headers=fields))
         self.ws.fire(WebSocketEvent.LOST)
-        self.shut()
+        self.denied()
+
+    def denied(self) -> None:
+        """The answer to the handshake is no WebSocket, and the client may still be sending."""
+        self._answer_due = 0.0
+        self._linger()
+        self._record()
 
     def fail(self) -> None:
         """The peer has broken a rule, and what it sent before has been answered."""
@@ -331,8 +335,7 @@ class WebSocketProtocol(ClockedProtocol):
 
     def shut(self) -> None:
         """Both halves are closed: RFC 6455 7.1.1, the server closes the connection first."""
-        self._answer_due = 0.0
-        self._end()
+        self.close_down()
         self._record()
         self.channel.wake_up()
 
@@ -354,29 +357,38 @@ class WebSocketProtocol(ClockedProtocol):
         """A Close frame has gone out: wait for the peer's, unless it could not be read."""
         self.channel.discard()
         if self.ws.broken:
-            self._shut_down()
+            self._linger()
         else:
             self.flow.resume_reading(Pause.BODY)
             self.channel.wake_up()
             self.arm(Clock.CLOSING)
 
-    def _shut_down(self) -> None:
-        """No more of it can be read: say FIN, and let it see our Close frame before the end."""
+    def _linger(self) -> None:
+        """No more of it is looked at: say FIN, and let it see what we have said before the end."""
         self.flush()
-        self.flow.resume_reading(Pause.BODY | Pause.PIPELINE)
+        self.flow.resume_reading(Pause.BODY)
+        self.flow.resume_reading(Pause.PIPELINE)
         half_close(self._transport)
         self.channel.wake_up()
         self.arm(Clock.LINGER)
+        if not self._transport.can_write_eof():
+            self._lingers_until = self.phase_due
+            self.shorten(_SILENCE)
 
-    def _end(self) -> None:
-        self.flush()
-        self._transport.close()
-        self.arm(Clock.CLOSE)
+    def _linger_on(self) -> None:
+        now = self._loop.time()
+        if self._heard + _SILENCE > now and now < self._lingers_until:
+            self.arm(Clock.LINGER)
+            self.shorten(min(_SILENCE, self._lingers_until - now))
+        else:
+            self.close_down()
 
     def _name(self) -> str:
         return named(self.channel.head)
 
     def _record_opening(self) -> None:
+        self.state.totals.websockets_opened += 1
+        self._count(101)
         if self.state.on_complete is not None:
             self.state.on_complete(self._access_record(101, None))
 
@@ -385,15 +397,31 @@ class WebSocketProtocol(ClockedProtocol):
         if self._recorded:
             return
         self._recorded = True
+        opened = self._status == 101
+        status = self.ws.close_code if opened else self._status or 499
+        totals = self.state.totals
+        totals.bytes_sent += self._sent
+        totals.bytes_received += self.figures.bytes_received
+        totals.messages_sent += self.figures.sent
+        totals.messages_received += self.figures.received
+        if not opened:
+            self._count(status)
         if self.state.on_complete is not None:
-            opened = self._status == 101
-            status = self.ws.close_code if opened else self._status or 499
-            self.state.on_complete(self._access_record(status, self._figures if opened else None))
+            self.state.on_complete(self._access_record(status, self.figures if opened else None))
+
+    def _count(self, status: int) -> None:
+        """The handshake is over, with this status."""
+        if self.state.meter is not None:
+            self.state.meter.request(status, self.state.clock() - self.channel.head.received)
 
     def _access_record(self, status: int, figures: WebSocketFigures | None) -> AccessRecord:
         channel = self.channel
         duration = self.state.clock() - channel.head.received
         scope: dict[str, Any] = channel.scope
-        return AccessRecord(
+        if self._first_byte is None and self._status:
+            self._first_byte = duration  # the handshake has just been answered
+        record = AccessRecord(
             channel.head, scope, status, self._headers, self._sent, duration, figures
         )
+        record.first_byte = self._first_byte
+        return record

@@ -6,14 +6,28 @@ three objects. Here they are built from a record, and from nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.response import reason_phrase
+from gunicorn_asgi.protocol.tlsnames import TLS_NAMES
 
-__all__ = ["AccessRecord", "RequestView", "ResponseView", "WebSocketFigures", "environ_of"]
+__all__ = [
+    "FIELDS",
+    "AccessRecord",
+    "RequestView",
+    "ResponseView",
+    "Value",
+    "WebSocketFigures",
+    "atom_of",
+    "environ_of",
+]
+
+Value = int | float | str | None
 
 
 class WebSocketFigures:
@@ -32,6 +46,14 @@ class WebSocketFigures:
         self.bytes_received = 0
 
 
+class _Elapsed(timedelta):
+    """Gunicorn's loggers read only ``seconds`` and ``microseconds``; a WebSocket may last days."""
+
+    @property
+    def seconds(self) -> int:
+        return self.days * 86400 + super().seconds
+
+
 @dataclass
 class AccessRecord:
     """One finished exchange.
@@ -45,6 +67,11 @@ class AccessRecord:
         sent: response body bytes handed to the transport; a WebSocket's bytes of frames.
         duration: seconds from the complete head to the end of the response.
         figures: of a WebSocket that has ended, None for everything else.
+        received: bytes of the request body that had come in by then.
+        first_byte: seconds from the complete head to the head of the response (of a WebSocket:
+            to the answer of its handshake), None if there was none.
+        pieces: ``http.response.body`` messages with ``more_body``, and files in the place of such
+            ones: 0 if the response was sent whole.
     """
 
     head: RequestHead
@@ -54,6 +81,9 @@ class AccessRecord:
     sent: int
     duration: float
     figures: WebSocketFigures | None = None
+    received: int = 0
+    first_byte: float | None = None
+    pieces: int = 0
 
     @property
     def opening(self) -> bool:
@@ -63,7 +93,56 @@ class AccessRecord:
     @property
     def elapsed(self) -> timedelta:
         """``duration`` as Gunicorn's loggers want it."""
-        return timedelta(seconds=self.duration)
+        return _Elapsed(seconds=self.duration)
+
+
+def _request_id(record: AccessRecord) -> Value:
+    return record.head.request_id or None
+
+
+def _bytes_in(record: AccessRecord) -> Value:
+    return record.received if record.figures is None else record.figures.bytes_received
+
+
+def _tls_version(record: AccessRecord) -> Value:
+    told: object = record.scope
+    for name in ("extensions", "tls", "tls_version"):
+        if not isinstance(told, dict):  # the application had it, and may have put anything there
+            return None
+        told = told.get(name)
+    return TLS_NAMES.get(told) if isinstance(told, int) else None
+
+
+def _figure(name: str) -> Callable[[AccessRecord], Value]:
+    def of(record: AccessRecord) -> Value:
+        value: Value = getattr(record.figures, name, None)
+        return value
+
+    return of
+
+
+# What access_log_format can name beyond Gunicorn's own atoms, and what makes it. None: not known.
+FIELDS: Mapping[str, Callable[[AccessRecord], Value]] = MappingProxyType(
+    {
+        "request_id": _request_id,
+        "ttfb": lambda record: record.first_byte,
+        "bytes_in": _bytes_in,
+        "bytes_out": lambda record: record.sent,
+        "body_messages": lambda record: record.pieces,
+        "http_version": lambda record: record.head.version,
+        "tls_version": _tls_version,
+        "ws_received": _figure("received"),
+        "ws_sent": _figure("sent"),
+        "ws_bytes_received": _figure("bytes_received"),
+    }
+)
+
+
+def atom_of(value: Value) -> int | str:
+    """``value`` as access_log_format shows it: seconds with 6 decimals, "-" for None."""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return "-" if value is None else value
 
 
 def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -100,6 +179,7 @@ class ResponseView:
         status: code and reason phrase; status_code: the code alone.
         headers: pairs of name and value.
         sent: body bytes; response_length: the same.
+        record: what ``FIELDS`` are made of.
     """
 
     def __init__(self, record: AccessRecord) -> None:
@@ -109,6 +189,7 @@ class ResponseView:
         self.headers = _text(record.headers)
         self.sent = record.sent
         self.response_length = record.sent
+        self.record = record
 
 
 def environ_of(

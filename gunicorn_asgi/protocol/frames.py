@@ -9,6 +9,7 @@ and inflated as it comes too, so that what is wrong, or too large, is refused be
 from __future__ import annotations
 
 import codecs
+import struct
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -49,6 +50,9 @@ class Control(NamedTuple):
     payload: bytes
 
 
+# No message is under way. Before Python 3.12 a member that is looked up costs seven times a name.
+_NONE = Opcode.CONTINUATION
+
 _FIN = 0x80
 _RSV1 = 0x40
 _MASKED = 0x80
@@ -68,25 +72,44 @@ _BYTES_PER_FRAME = 16
 # So many pieces of a message are joined: an object for each byte costs fifty times its size.
 _PIECES = 1024
 
+# From here on (bytes) a view is cheaper than a copy.
+_VIEW = 4096
+
+_NO_UTF8 = "text is not UTF-8"
+
 _PROTOCOL_ERROR = 1002
 _INVALID_DATA = 1007
 _POLICY = 1008
 _TOO_BIG = 1009
 
 
+# The heads of short frames of ours, by first byte and size: to make one takes four times as long.
+_SHORT = {
+    first: [bytes((first, size)) for size in range(126)]
+    for opcode in Opcode
+    for first in (_FIN | opcode, _FIN | _RSV1 | opcode)
+}
+_MEDIUM = struct.Struct("!BBH").pack
+_LONG = struct.Struct("!BBQ").pack
+
+
 def frame(opcode: int, payload: bytes, compressed: bool = False) -> bytes:
     """A whole message, or a control frame, of ours: one frame, not masked (RFC 6455 5.1)."""
-    first = _FIN | opcode | (_RSV1 if compressed else 0)
+    first = opcode | (_FIN | _RSV1 if compressed else _FIN)
     size = len(payload)
     if size < 126:
-        return bytes((first, size)) + payload
+        return _SHORT[first][size] + payload
     if size < 65536:
-        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+        return _MEDIUM(first, 126, size) + payload
+    return _LONG(first, 127, size) + payload
 
 
 class FrameReader:
-    """Parses what a client sends behind the handshake."""
+    """Parses what a client sends behind the handshake.
+
+    Attributes:
+        controls: whether the last ``feed()`` has brought a control frame.
+    """
 
     __slots__ = (
         "_bytes",
@@ -104,12 +127,15 @@ class FrameReader:
         "_size",
         "_squeezed",
         "_wire",
+        "controls",
     )
 
     def __init__(self, limit: int, inflater: Inflater | None = None) -> None:
         """``limit`` (bytes) of a message, 0 for none; ``inflater`` if RFC 7692 was agreed upon."""
         self._limit = limit
         self._inflater = inflater
+        # Feed
+        self.controls = False
         # Stream: what a header lacks, or a control frame.
         self._rest = b""
         # Message
@@ -133,6 +159,7 @@ class FrameReader:
             FrameError: a rule or a limit is broken; what was complete before is in ``args[1]``.
         """
         out: list[str | bytes | Control] = []
+        self.controls = False
         at = 0
         try:
             if self._remaining:
@@ -141,14 +168,15 @@ class FrameReader:
                 data = self._rest + data
                 self._rest = b""
             self._frames_of(data, at, out)
+        except UnicodeDecodeError:
+            raise _behind(out, FrameError(_INVALID_DATA, _NO_UTF8)) from None
         except FrameError as exc:
-            exc.args = (exc.args[0], out)
-            raise
+            raise _behind(out, exc) from None
         return out
 
     def _frames_of(self, data: bytes, at: int, out: list[str | bytes | Control]) -> None:
         end = len(data)
-        idle = self._kind is Opcode.CONTINUATION
+        idle = self._kind is _NONE
         while end - at >= 2:
             first, second = data[at], data[at + 1]
             if idle and (first == _WHOLE_TEXT or first == _WHOLE_BINARY) and second >= 128:
@@ -163,14 +191,15 @@ class FrameReader:
                     size = end
                 stop = start + size
                 if stop <= end and (size <= self._limit or not self._limit):
-                    payload = apply_mask(data[start:stop], data[start - 4 : start])
-                    out.append(_text(payload) if first == _WHOLE_TEXT else payload)
+                    source = data if size < _VIEW else memoryview(data)
+                    payload = apply_mask(source[start:stop], data[start - 4 : start])
+                    out.append(payload.decode() if first == _WHOLE_TEXT else payload)
                     at = stop
                     continue
             at = self._frame(data, at, out)
             if at < 0:
                 return
-            idle = self._kind is Opcode.CONTINUATION
+            idle = self._kind is _NONE
         self._rest = data[at:]
 
     # The long way
@@ -202,6 +231,7 @@ class FrameReader:
                 return -1
             payload = apply_mask(data[start : start + size], key)
             out.append(Control(Opcode(opcode), payload))
+            self.controls = True
             return start + size
         self._begin(first, size)
         self._first, self._key, self._remaining = first, key, size
@@ -255,7 +285,8 @@ class FrameReader:
 
     def _payload(self, data: bytes, at: int, out: list[str | bytes | Control]) -> int:
         """Take what has come in of the payload, from ``at`` on; where it ends."""
-        piece = data[at : at + self._remaining]
+        source = data if self._remaining < _VIEW else memoryview(data)
+        piece = source[at : at + self._remaining]
         turn = len(piece) % 4
         plain = apply_mask(piece, self._key)
         self._key = self._key[turn:] + self._key[:turn]
@@ -289,7 +320,7 @@ class FrameReader:
             try:
                 piece = self._decoder.decode(plain, final)
             except UnicodeDecodeError:
-                raise FrameError(_INVALID_DATA, "text is not UTF-8") from None
+                raise FrameError(_INVALID_DATA, _NO_UTF8) from None
         if piece:
             parts: list[Any] = self._parts
             parts.append(piece)
@@ -314,8 +345,7 @@ class FrameReader:
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
 
-def _text(payload: bytes) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise FrameError(_INVALID_DATA, "text is not UTF-8") from None
+def _behind(before: list[str | bytes | Control], error: FrameError) -> FrameError:
+    """``error``, with what was complete before it."""
+    error.args = (error.args[0], before)
+    return error

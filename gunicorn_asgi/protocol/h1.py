@@ -2,18 +2,8 @@
 
 Theory of operation
 -------------------
-One ``feed()`` may hold several pipelined requests, and the next one is parsed before the first is
-answered. So there is no single state of a connection; each request has an ``Exchange`` with two
-machines, Reading and Writing (hyper's split). What is behind the next one stays bytes until its
-turn (``hold()``): parsed, a request of 26 bytes takes a kilobyte. Keep-alive is a third machine
-that only goes from True to False; it lives with the connection.
-
-The joint rules, the only ones, are applied where the connection looks at its oldest exchange:
-
-- DONE x DONE x keep-alive: the next exchange begins;
-- DONE x DONE x no keep-alive: close, and linger where the peer may still be sending;
-- BODY x DONE: the rest of the body is discarded up to ``Limits.discard_body``, else close;
-- CLOSED: the application gets ``http.disconnect``.
+One ``feed()`` may hold several pipelined requests. What is behind the next one stays bytes until
+its turn (``hold()``): parsed, a request of 26 bytes takes a kilobyte.
 
 What llhttp does, and what is done here
 ---------------------------------------
@@ -30,122 +20,23 @@ received Upgrade header field"): llhttp stops behind the head, where it would st
 from __future__ import annotations
 
 import re
-from collections.abc import Set
-from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import httptools
 
 from gunicorn_asgi.protocol.body import Body, ChunkedBody, SizedBody
-from gunicorn_asgi.protocol.errors import LocalProtocolError, RemoteProtocolError
+from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.head import (
-    NOTED,
     PLAIN,
     Framing,
     RequestHead,
     bad_request_line,
     check_fields,
 )
+from gunicorn_asgi.protocol.known import Field, KnownLines
 from gunicorn_asgi.protocol.limits import Limits
 
-__all__ = [
-    "READING",
-    "WRITING",
-    "Exchange",
-    "ExchangeEvent",
-    "Reading",
-    "RequestParser",
-    "RequestSink",
-    "Writing",
-]
-
-
-class Reading(IntEnum):
-    """How far the request has been read; it exists from its complete head on."""
-
-    BODY = 0
-    DONE = 1
-    CLOSED = 2
-
-
-class Writing(IntEnum):
-    """How far the response has been written. In HEAD it is begun, but its head is held back
-    until the first body message, so that an error in between can still become a 500."""
-
-    WAIT = 0
-    HEAD = 1
-    BODY = 2
-    DONE = 3
-    CLOSED = 4
-
-
-class ExchangeEvent(IntEnum):
-    """What happens to an exchange. READ is the request's end, LOST the end of the connection."""
-
-    READ = 0
-    START = 1
-    BODY = 2
-    END = 3
-    LOST = 4
-
-
-READING: dict[Reading, dict[ExchangeEvent, Reading]] = {
-    Reading.BODY: {ExchangeEvent.READ: Reading.DONE, ExchangeEvent.LOST: Reading.CLOSED},
-    # A complete request stays complete when the client leaves: it may still be read.
-    Reading.DONE: {ExchangeEvent.LOST: Reading.DONE},
-    Reading.CLOSED: {ExchangeEvent.LOST: Reading.CLOSED},
-}
-
-WRITING: dict[Writing, dict[ExchangeEvent, Writing]] = {
-    Writing.WAIT: {ExchangeEvent.START: Writing.HEAD, ExchangeEvent.LOST: Writing.CLOSED},
-    Writing.HEAD: {
-        ExchangeEvent.BODY: Writing.BODY,
-        ExchangeEvent.END: Writing.DONE,
-        ExchangeEvent.LOST: Writing.CLOSED,
-    },
-    Writing.BODY: {
-        ExchangeEvent.BODY: Writing.BODY,
-        ExchangeEvent.END: Writing.DONE,
-        ExchangeEvent.LOST: Writing.CLOSED,
-    },
-    Writing.DONE: {ExchangeEvent.LOST: Writing.DONE},
-    Writing.CLOSED: {ExchangeEvent.LOST: Writing.CLOSED},
-}
-
-
-class Exchange:
-    """One request and its response: the two machines and their gate.
-
-    Attributes:
-        reading: the request's state.
-        writing: the response's state.
-    """
-
-    __slots__ = ("reading", "writing")
-
-    def __init__(self) -> None:
-        self.reading = Reading.BODY
-        self.writing = Writing.WAIT
-
-    def fire(self, event: ExchangeEvent) -> None:
-        """Take ``event``; the only writer of the two states.
-
-        Raises:
-            LocalProtocolError: the event is not allowed in this state.
-        """
-        if event is ExchangeEvent.LOST:
-            self.reading = READING[self.reading][event]
-            self.writing = WRITING[self.writing][event]
-            return
-        try:
-            if event is ExchangeEvent.READ:
-                self.reading = READING[self.reading][event]
-            else:
-                self.writing = WRITING[self.writing][event]
-        except KeyError:
-            raise LocalProtocolError(
-                f"can't {event.name} while {self.reading.name}/{self.writing.name}"
-            ) from None
+__all__ = ["RequestParser", "RequestSink"]
 
 
 class RequestSink(Protocol):
@@ -193,29 +84,27 @@ class RequestParser:
         "_holding",
         "_keep_alive",
         "_kept",
+        "_known",
         "_limits",
         "_line",
         "_lines",
         "_noted",
         "_parser",
-        "_parser_is_done",
         "_sink",
         "_spent",
         "_target",
-        "_to_note",
         "refused",
         "surplus",
     )
 
-    def __init__(self, sink: RequestSink, limits: Limits, noted: Set[bytes] = frozenset()) -> None:
-        """``noted``: lower-cased names of further fields to put into ``RequestHead.noted``."""
+    def __init__(self, sink: RequestSink, limits: Limits, known: KnownLines) -> None:
+        """``known`` has the same limits, and says which fields are put into ``noted``."""
         self._sink = sink
         self._limits = limits
-        self._to_note = NOTED | noted
+        self._known = known
         # Connection
         self._spent = False
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser_is_done = False
+        self._parser: httptools.HttpRequestParser | None = None
         self._holding = False
         self._kept = b""  # what came in meanwhile
         # Head
@@ -294,7 +183,8 @@ class RequestParser:
         self._spent = True
         self._body = None
         self._kept = b""
-        del self._parser, self._sink
+        self._parser = None
+        del self._sink
 
     # httptools
 
@@ -308,7 +198,7 @@ class RequestParser:
         value = value.rstrip(b" \t")  # RFC 9110 5.5: no part of it; llhttp strips the front only
         field = (name, value)
         self._headers.append(field)
-        if name in self._to_note:
+        if name in self._known.to_note:
             self._noted.append(field)
 
     # A head that is not complete
@@ -407,21 +297,58 @@ class RequestParser:
 
     def _read_head(self, data: bytes, end: int) -> bool:
         """Parse the head in ``data[:end]``, and tell the sink; whether it is a WebSocket's."""
+        self._blank = 0
         try:
-            head = self._parse(data, end)
-            framing = check_fields(head)
+            head = self._recall(data, end)
+            if head is not None:
+                framing = self._known.check(head)
+            else:
+                head = self._parse(data, end)
+                framing = check_fields(head)
             if framing is not PLAIN:
                 self._begin_body(head, framing)
         except RemoteProtocolError:
             self.refused = data[:end]
             raise
         self._keep_alive = head.keep_alive
+        head.complete = self._body is None
         self._sink.on_head(head)
         if head.websocket:
             self._spent = True
         elif self._body is None:
             self._complete()
         return head.websocket
+
+    def _recall(self, data: bytes, end: int) -> RequestHead | None:
+        """Read the head line by line; None if llhttp has to."""
+        known = self._known
+        lines = data[: end - 4].split(b"\r\n")
+        if len(lines) - 1 > self._limits.request_fields:
+            return None
+        line = lines.pop(0)
+        request = known.requests.get(line) or known.read_request(line)
+        if request is None:
+            return None
+        headers: list[Any] = list(map(known.fields.get, lines))  # None where unknown
+        noted: list[Field] = []
+        index = -1
+        for _ in range(headers.count(None)):
+            index = headers.index(None, index + 1)
+            field = known.noted.get(lines[index])
+            if field is not None:
+                noted.append(field)
+            else:
+                read = known.read_field(lines[index])
+                if read is None:
+                    return None
+                field, to_note = read
+                if to_note:
+                    noted.append(field)
+            headers[index] = field
+        head = RequestHead(request.method, request.target, "1.1", headers, keep_alive=True)
+        head.line = request
+        head.noted = noted
+        return head
 
     def _parse(self, data: bytes, end: int) -> RequestHead:
         limits = self._limits
@@ -432,11 +359,9 @@ class RequestParser:
             raise RemoteProtocolError("request line is too long", 414)
         if 0 < limits.request_field_size < end:
             self._check_field_sizes(data[line + 2 : end])
-        if self._parser_is_done:
-            self._parser = httptools.HttpRequestParser(self)
-            self._parser_is_done = False
         parser = self._parser
-        self._blank = 0
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers = []
         self._noted = []
@@ -485,9 +410,8 @@ class RequestParser:
             raise RemoteProtocolError("request body is too large", 413)
         # RFC 9110 10.1.1: nobody waits with a body that is not there.
         head.expect_continue = head.expect_continue and has_body
-        self._parser_is_done = (
-            has_body or head.upgrade or any(name in _CONNECTION for name, _ in head.noted)
-        )
+        if has_body or head.upgrade or any(name in _CONNECTION for name, _ in head.noted):
+            self._parser = None
         if framing.chunked:
             self._body = ChunkedBody(self._sink, self._limits)
         elif length:

@@ -7,6 +7,7 @@ import re
 from gunicorn_asgi.protocol.authority import is_authority
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.headers import tokens
+from gunicorn_asgi.protocol.target import RequestLine
 
 __all__ = ["NOTED", "PLAIN", "Framing", "RequestHead", "bad_request_line", "check_fields"]
 
@@ -45,20 +46,26 @@ class RequestHead:
         expect_continue: whether it waits for a 100 (RFC 9110 section 10.1.1).
         upgrade: whether it asks for an upgrade, to whatever (RFC 9110 section 7.8).
         websocket: whether that is one to WebSocket.
+        told: whether a proxy may have said something in a noted field.
         underscores: whether there may be a field with "_" in its name.
         request_id: what the request is called in scope and logs; "" without ids.
+        complete: whether there is no body, so that the head is all of the request.
+        line: the request line, if ``known.py`` has read it.
         received: when the head was complete, by the clock of whoever feeds the parser.
     """
 
     __slots__ = (
+        "complete",
         "expect_continue",
         "headers",
         "keep_alive",
+        "line",
         "method",
         "noted",
         "received",
         "request_id",
         "target",
+        "told",
         "underscores",
         "upgrade",
         "version",
@@ -80,10 +87,13 @@ class RequestHead:
         self.noted: list[tuple[bytes, bytes]] = []
         self.keep_alive = keep_alive
         self.expect_continue = False
+        self.complete = False
         self.upgrade = False
         self.websocket = False
         self.underscores = False
+        self.told = True
         self.request_id = ""
+        self.line: RequestLine | None = None
         self.received = 0.0
 
     @classmethod

@@ -8,7 +8,7 @@ from itertools import count
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.head import RequestHead
 
-__all__ = ["RequestIds", "named", "taken"]
+__all__ = ["RequestIds", "RequestName", "named", "taken"]
 
 # Nothing that could end a line of a log, a quoted string or a field.
 _ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}\Z")
@@ -38,11 +38,25 @@ class RequestIds:
         return f"{self._prefix}{next(self._count):016x}"
 
 
-def named(head: RequestHead) -> str:
+class RequestName(str):
+    """A request as a line of the error log names it.
+
+    Attributes:
+        request_id: its id, empty if it has none: for who writes the line in another form.
+    """
+
+    __slots__ = ("request_id",)
+
+    request_id: str
+
+
+def named(head: RequestHead) -> RequestName:
     """The request in a line of the error log: method, target, and id if it has one."""
     # !r escapes what could forge a line or a terminal sequence (CVE-2020-7694).
-    name = f"{head.method} {head.target.decode('latin-1')!r}"
-    return f"{name} (request {head.request_id})" if head.request_id else name
+    text = f"{head.method} {head.target.decode('latin-1')!r}"
+    name = RequestName(f"{text} (request {head.request_id})" if head.request_id else text)
+    name.request_id = head.request_id
+    return name
 
 
 def taken(head: RequestHead, policy: ForwardedPolicy) -> str | None:

@@ -37,6 +37,11 @@ class Peer(NamedTuple):
     trusted: bool = False
     extensions: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
+    def known(self) -> dict[str, Any]:
+        """What the access log can be told of a request that has no scope, as a piece of one."""
+        extensions = {name: values.copy() for name, values in self.extensions.items()}
+        return {"client": self.client, "server": self.server, "extensions": extensions}
+
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     """``address``, as IPv4 if it is mapped (RFC 4291 section 2.5.5.2).

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-from gunicorn_asgi.protocol.authority import is_authority
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy, drop_or_refuse, origin
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import RequestIds, taken
 from gunicorn_asgi.protocol.peer import Peer
+from gunicorn_asgi.protocol.target import decode_path, split_target
 
-__all__ = ["Peer", "Scopes", "split_target"]
+__all__ = ["Peer", "Scopes"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -22,41 +21,8 @@ Headers = list[tuple[bytes, bytes]]
 _VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 
-def split_target(target: bytes, method: str) -> tuple[bytes, bytes, bytes | None, bool]:
-    """The parts of a request target (RFC 9112 section 3.2).
-
-    Returns:
-        Path ("*" is one here) and query as received; the authority, which only the absolute-form
-        has; whether it is an https URI.
-
-    Raises:
-        RemoteProtocolError: none of the forms that a server has to know, a fragment, or an
-            authority that is empty, malformed or has userinfo (RFC 9110 section 4.2.4).
-    """
-    # A fragment is never sent (RFC 9110 7.1); whoever sends one is read differently elsewhere.
-    if b"#" in target:
-        raise RemoteProtocolError("fragment in the request target")
-    before, _, query = target.partition(b"?")
-    if target[:1] == b"/":
-        return before, query, None, False
-    if target == b"*" and method == "OPTIONS":
-        return target, b"", None, False
-    scheme, separator, rest = before.partition(b"://")
-    scheme = scheme.lower()
-    if not separator or scheme not in (b"http", b"https"):
-        raise RemoteProtocolError("request target has no known form")
-    authority, slash, path = rest.partition(b"/")
-    if not is_authority(authority):
-        raise RemoteProtocolError("malformed authority in the request target")
-    return (slash + path) or b"/", query, authority, scheme == b"https"
-
-
-def _path(raw_path: bytes, root_path: str) -> str:
-    if b"%" in raw_path:
-        raw_path = unquote_to_bytes(raw_path)
-    # Invalid UTF-8 is left open by the specification; every server replaces it by U+FFFD.
-    path = raw_path.decode("utf-8", "replace")
-    if root_path and path not in ("*", root_path) and not path.startswith(root_path + "/"):
+def _path(path: str, root_path: str) -> str:
+    if path not in ("*", root_path) and not path.startswith(root_path + "/"):
         # `path` includes root_path, whether or not the proxy in front has stripped it.
         path = root_path + path
     return path
@@ -141,9 +107,14 @@ class Scopes:
         if peer.extensions:
             for name, values in peer.extensions.items():
                 extensions[name] = values.copy()
-        raw_path, query, host, https = split_target(head.target, head.method)
+        host, https = None, False
+        if head.line is not None:
+            _, _, raw_path, query, path = head.line
+        else:
+            raw_path, query, host, https = split_target(head.target, head.method)
+            path = decode_path(raw_path)
         client, secure, root_path = peer.client, peer.tls, self._root_path
-        if peer.trusted and self._is_told(head):
+        if peer.trusted and head.told and self._is_told(head):
             told = origin(head, peer, self._policy, host)
             client = told.client
             secure = secure if told.secure is None else told.secure
@@ -164,7 +135,7 @@ class Scopes:
             "http_version": head.version,
             "method": head.method,
             "scheme": "https" if secure else "http",
-            "path": _path(raw_path, root_path),
+            "path": _path(path, root_path) if root_path else path,
             "raw_path": raw_path,
             "query_string": query,
             "root_path": root_path,
@@ -185,6 +156,6 @@ class Scopes:
         return False
 
     def _identify(self, head: RequestHead, peer: Peer, ids: RequestIds) -> str:
-        given = taken(head, self._policy) if peer.trusted else None
+        given = taken(head, self._policy) if peer.trusted and head.told else None
         head.request_id = ids.make() if given is None else given
         return head.request_id

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["CIPHER_SUITES", "TLS_VERSIONS"]
+__all__ = ["CIPHER_SUITES", "TLS_NAMES", "TLS_VERSIONS"]
 
 # RFC 8446 section 4.1.2 and before; names of OpenSSL's SSL_get_version(3).
 TLS_VERSIONS = MappingProxyType(
@@ -19,6 +19,11 @@ TLS_VERSIONS = MappingProxyType(
         "TLSv1.2": 0x0303,
         "TLSv1.3": 0x0304,
     }
+)
+
+# The other way, for the access log: the name that OpenSSL itself would use.
+TLS_NAMES = MappingProxyType(
+    {number: name for name, number in TLS_VERSIONS.items() if name != "TLSv1.0"}
 )
 
 # OpenSSL's names, and the numbers of IANA's registry "TLS Cipher Suites": what is in use.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
@@ -51,6 +52,13 @@ class WebSocketState(IntEnum):
     DENIAL = 2
     CLOSING = 3
     CLOSED = 4
+
+
+# Before Python 3.12 a member that is looked up costs seven times a name.
+_OPEN = WebSocketState.OPEN
+_CLOSING = WebSocketState.CLOSING
+_TEXT = Opcode.TEXT
+_BINARY = Opcode.BINARY
 
 
 class WebSocketEvent(IntEnum):
@@ -134,7 +142,8 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
 
     def listens(self) -> bool:
         """Whether frames of the peer mean anything."""
-        return not self.broken and self.state in (WebSocketState.OPEN, WebSocketState.CLOSING)
+        state = self.state
+        return self.failure is None and (state is _OPEN or state is _CLOSING)
 
     @property
     def over(self) -> bool:
@@ -222,16 +231,16 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
         Raises:
             LocalProtocolError: not OPEN.
         """
-        if self.state is not WebSocketState.OPEN:
+        if self.state is not _OPEN:
             raise LocalProtocolError(f"can't send a message while {self.state.name}")
         if isinstance(data, str):
-            opcode = Opcode.TEXT
+            opcode = _TEXT
             try:
                 payload = data.encode()
             except UnicodeEncodeError as exc:
                 raise LocalProtocolError(f"text cannot be sent: {exc}") from None
         else:
-            opcode, payload = Opcode.BINARY, data
+            opcode, payload = _BINARY, data
         if self._deflater is not None and len(payload) >= self._limits.websocket_deflate_minimum:
             return frame(opcode, self._deflater.deflate(payload), compressed=True)
         return frame(opcode, payload)
@@ -265,11 +274,15 @@ class WebSocketConnection(Machine[WebSocketState, WebSocketEvent]):
         if not self.listens():
             return [], b""
         failure = None
+        reader = self._reader
         try:
-            items = self._reader.feed(data)
+            items: list[Any] = reader.feed(data)
         except FrameError as exc:
             failure = exc
             items = exc.args[1]
+        if self.state is _OPEN and not reader.controls:
+            self.failure = failure
+            return items, b""
         messages: list[str | bytes] = []
         answers: list[bytes] = []
         for item in items:

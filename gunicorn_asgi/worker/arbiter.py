@@ -17,6 +17,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.sock import BaseSocket
 
+from gunicorn_asgi.worker import statusport
 from gunicorn_asgi.worker.scoreboard import Header, Scoreboard, Slot
 from gunicorn_asgi.worker.settings import SettingError, Settings
 from gunicorn_asgi.worker.tls import check_tls
@@ -92,6 +93,7 @@ def check(cfg: Config, log: Logger) -> None:
     """
     check_settings(cfg, log)
     check_tls(cfg)
+    statusport.open_first(Settings.resolve(cfg), cfg, log)
 
 
 def check_settings(cfg: Config, log: Logger) -> None:
@@ -129,6 +131,7 @@ def berth(cfg: Config, log: Logger, age: int) -> Berth:
     board = _Master.board
     if _Master.settings is None or _Master.cfg is not cfg or _Master.reloaded:
         _Master.settings = _settings(cfg, log)
+        statusport.follow(_Master.settings, cfg, log)
         _Master.cfg = cfg
         _Master.reloaded = False
         _Master.forked = 0

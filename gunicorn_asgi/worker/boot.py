@@ -7,7 +7,6 @@ the worker; there a failed boot is logged, written to the board, and ends with 1
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import sys
@@ -20,6 +19,8 @@ from typing import NoReturn
 from gunicorn.glogging import Logger
 
 from gunicorn_asgi.protocol.lifecycle import WorkerState, is_accepting
+from gunicorn_asgi.worker.counters import Counter
+from gunicorn_asgi.worker.dumptimer import DumpTimer
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
 __all__ = [
@@ -44,12 +45,25 @@ class BootTimeout(Exception):
 
 
 class BootLimit:
-    """Runs in: worker. Ends a boot that takes too long, in Python or in C."""
+    """Runs in: worker. Ends a boot that takes too long, in Python or in C.
 
-    def __init__(self, seconds: float) -> None:
+    Attributes:
+        timer: the process's only one, which is free when the boot is over.
+        half_over_at: when half of the time is over (``time.monotonic()``); 0 without a limit, and
+            when the boot is over.
+    """
+
+    def __init__(self, seconds: float, timer: DumpTimer | None = None) -> None:
         """Runs in: worker. ``seconds`` is ``asgi_boot_timeout``; 0 is no limit."""
+        self.timer = timer or DumpTimer()
         self._seconds = seconds
         self._ends_at = time.monotonic() + seconds
+        self.half_over_at = self._ends_at - seconds / 2 if seconds else 0.0
+
+    @property
+    def passed(self) -> float:
+        """Runs in: watchdog thread. Seconds since the beginning."""
+        return time.monotonic() - self._ends_at + self._seconds
 
     @property
     def remaining(self) -> float | None:
@@ -62,9 +76,8 @@ class BootLimit:
             return
         signal.signal(signal.SIGALRM, self._expired)
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
-        # C code that holds the GIL never runs a Python handler; faulthandler's own thread needs
-        # neither. It prints every stack to stderr and ends the process with 1.
-        faulthandler.dump_traceback_later(self._seconds + 2.0, exit=True)
+        # C code that holds the GIL never runs a Python handler.
+        self.timer.set(self._seconds + 2.0, end=True)
 
     def leave_to_loop(self) -> None:
         """Runs in: worker. The loop watches from now on; interrupt only what blocks it.
@@ -77,11 +90,12 @@ class BootLimit:
 
     def stop(self) -> None:
         """Runs in: worker. The boot is over; idempotent."""
+        self.half_over_at = 0.0
         if not self._seconds:
             return
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        faulthandler.cancel_dump_traceback_later()
+        self.timer.cancel()
 
     def _expired(self, _signum: int, frame: FrameType | None) -> None:
         """Runs in: signal handler."""
@@ -92,6 +106,7 @@ def record_failure(slot: Slot, exc: BaseException) -> None:
     """Runs in: worker. Tell everybody, and whoever asks later, that this boot has failed."""
     slot.write_text("".join(traceback.format_exception(exc)))
     slot.put(Cell.ENDED_AT, milliseconds())
+    slot.counters[Counter.BOOT_FAILURES] += 1
     slot.put(Cell.STATE, WorkerState.FAILED)
 
 

@@ -15,6 +15,8 @@ import gunicorn
 
 import gunicorn_asgi
 from gunicorn_asgi.worker.command.check import check
+from gunicorn_asgi.worker.command.dump import dump
+from gunicorn_asgi.worker.command.metrics import metrics
 from gunicorn_asgi.worker.command.output import complain
 from gunicorn_asgi.worker.command.run import run
 from gunicorn_asgi.worker.command.status import status
@@ -29,6 +31,7 @@ PROG = "gunicorn-asgi"
 # is reported as what it is.
 _RELOAD_TIMEOUT = 330.0
 _READY_TIMEOUT = 60.0
+_DUMP_TIMEOUT = 5.0
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -59,9 +62,13 @@ def _ask(options: argparse.Namespace) -> int:
         patient = options.pidfile is not None
         return wait_ready(lambda: _find(options), options.timeout, patient=patient)
     target = _find(options)
+    if options.command == "dump":
+        return dump(target, options.worker, options.timeout)
     if options.command == "reload":
         return reload(target, options.timeout)
-    return status(target, watch=options.watch, json=options.json)
+    if options.command == "metrics":
+        return metrics(target, openmetrics=options.openmetrics)
+    return status(target, watch=options.watch, json=options.json, requests=options.requests)
 
 
 def _find(options: argparse.Namespace) -> Target:
@@ -84,6 +91,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_target(asked)
     asked.add_argument("--watch", action="store_true", help="again every second")
     asked.add_argument("--json", action="store_true", help="for scripts")
+    asked.add_argument("--requests", action="store_true", help="open requests, too")
+    asked = commands.add_parser("metrics", help="write the metrics, as Prometheus reads them")
+    _add_target(asked)
+    asked.add_argument("--openmetrics", action="store_true", help="as OpenMetrics has them")
+    asked = commands.add_parser("dump", help="show what the workers run at this moment")
+    _add_target(asked)
+    asked.add_argument("--worker", type=_pid, metavar="PID", help="only this one")
+    _add_timeout(asked, _DUMP_TIMEOUT)
     asked = commands.add_parser("reload", help="send HUP; fail if the new generation does")
     _add_target(asked)
     _add_timeout(asked, _RELOAD_TIMEOUT)

@@ -19,7 +19,14 @@ from gunicorn_asgi.protocol.lifecycle import (
     is_accepting,
     succession,
 )
-from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
+from gunicorn_asgi.worker.scoreboard import (
+    Cell,
+    Header,
+    ReloadVerdict,
+    Scoreboard,
+    Slot,
+    milliseconds,
+)
 
 __all__ = ["Gate", "Order", "master_has_closed"]
 
@@ -123,6 +130,8 @@ class Gate:
             )
             complete = self.is_newest and verdict is Verdict.DRAIN
             self._slot.put(Cell.CONFIRMED, complete)
+            if complete:
+                self._board.note_verdict(self._generation, ReloadVerdict.SUCCEEDED)
         return bool(self._slot.get(Cell.CONFIRMED))
 
     def must_give_way(self) -> bool:
@@ -151,6 +160,7 @@ class Gate:
     def tell_rollback(self, log: Logger) -> None:
         """Runs in: worker. Log, once and by one worker, that the old generation stays."""
         newest = self.newest
+        self._board.note_verdict(newest, ReloadVerdict.ROLLED_BACK)
         if self._told_of != newest and self.speaks():
             log.error(
                 "Rolled back to generation %d: generation %d failed to boot: %s",

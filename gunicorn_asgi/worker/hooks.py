@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gunicorn.glogging import Logger, SafeAtoms
 from gunicorn.instrument.statsd import Statsd
@@ -16,6 +16,8 @@ from gunicorn.instrument.statsd import Statsd
 from gunicorn_asgi.aio.state import Scope, ServerState
 from gunicorn_asgi.protocol.accesslog import AccessRecord, RequestView, ResponseView, environ_of
 from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.worker import jsonlog
+from gunicorn_asgi.worker.atoms import PrintableAtoms, add_fields
 
 if TYPE_CHECKING:
     from gunicorn_asgi.worker.worker import Worker
@@ -23,33 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["Hooks"]
 
 
-class PrintableAtoms(SafeAtoms):  # type: ignore[misc]  # Gunicorn is not typed
-    """Runs in: worker. Gunicorn's atoms; what could end a line or drive a terminal is escaped.
-
-    Path and user name come decoded, and a field may hold C1 controls (CWE-117, CVE-2020-7694).
-    """
-
-    def __init__(self, atoms: dict[str, Any]) -> None:
-        """Runs in: worker."""
-        super().__init__({name: _printable(value) for name, value in atoms.items()})
-
-
-def _printable(value: object) -> object:
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in value
-    )
-
-
 class Hooks:
     """Runs in: worker. Calls ``pre_request``, ``post_request`` and ``log.access``."""
 
-    def __init__(self, worker: Worker, state: ServerState) -> None:
+    def __init__(self, worker: Worker, state: ServerState, generation: int) -> None:
         """Runs in: worker."""
         self._worker = worker
         self._state = state
+        self._generation = generation
+        self._pre_request = self._hook("pre_request")
         self._post_request = self._hook("post_request")
         self._access = worker.log.access if _logs_access(worker.log) else None
         # statsd's counts and times requests: a WebSocket is one, from its handshake to the 101.
@@ -58,11 +42,14 @@ class Hooks:
 
     def install(self) -> None:
         """Runs in: worker. Put what is wanted, and nothing else, into the request path."""
-        if self._hook("pre_request") is not None:
+        jsonlog.note_worker(self._generation)
+        if self._pre_request is not None or jsonlog.in_use():
             self._state.on_request = self._before
         log = self._worker.log
         if getattr(log, "atoms_wrapper_class", None) is SafeAtoms:
             log.atoms_wrapper_class = PrintableAtoms
+        if self._access is not None:
+            add_fields(log, self._generation)
         if self._access is not None or self._post_request is not None:
             self._state.on_complete = self._after
 
@@ -73,7 +60,9 @@ class Hooks:
         return None if hook is type(setting)().get() else hook
 
     def _before(self, head: RequestHead, scope: Scope) -> None:
-        self._worker.cfg.pre_request(self._worker, RequestView(head, scope))
+        jsonlog.note_request(head.request_id)
+        if self._pre_request is not None:
+            self._worker.cfg.pre_request(self._worker, RequestView(head, scope))
 
     def _after(self, record: AccessRecord) -> None:
         if record.opening and self._access is None:

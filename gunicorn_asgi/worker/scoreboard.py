@@ -1,9 +1,10 @@
 """Memory shared by the master, its workers and whoever asks about them.
 
 A file in memory (memfd; elsewhere an unlinked one), made by the master before the first fork:
-a header, a slot for each worker, and a text for each of them. Cells are 64-bit integers. Each has
-one writer: the header is the master's, a slot is the master's until the fork and its worker's
-after, and nobody increments what another may write (two processes lose half of such increments).
+a header, and for each worker a slot, counters, a text, a table of open requests, and room for a
+report. Cells are 64-bit integers. Each has one writer: the header is the master's, a slot is the
+master's until the fork and its worker's after, and nobody increments what another may write (two
+processes lose half of such increments). Verdicts are bytes that several may write, all the same.
 
 Times are in milliseconds of the monotonic clock, which all processes of a machine share.
 """
@@ -17,8 +18,16 @@ import time
 from enum import IntEnum
 
 from gunicorn_asgi.protocol.lifecycle import Member, WorkerState
+from gunicorn_asgi.worker.counters import COUNTERS
+from gunicorn_asgi.worker.openrequests import (
+    TABLE_SIZE,
+    OpenEntry,
+    OpenRequests,
+    clear_table,
+    read_table,
+)
 
-__all__ = ["SLOTS", "Cell", "Header", "Scoreboard", "Slot", "milliseconds"]
+__all__ = ["SLOTS", "Cell", "Header", "ReloadVerdict", "Scoreboard", "Slot", "milliseconds"]
 
 # More than any sane number of workers, twice over: an ended worker's slot is read for a while.
 SLOTS = 256
@@ -26,10 +35,18 @@ SLOTS = 256
 _HEADER_CELLS = 16
 _SLOT_CELLS = 32
 _TEXT_SIZE = 4096
+_REPORT_SIZE = 64 * 1024
 _CELL = 8
-_TEXTS = (_HEADER_CELLS + SLOTS * _SLOT_CELLS) * _CELL
+_COUNTERS = _HEADER_CELLS + SLOTS * _SLOT_CELLS
+_TEXTS = (_COUNTERS + SLOTS * COUNTERS) * _CELL
 _HEADER_TEXT = _TEXTS + SLOTS * _TEXT_SIZE
-_SIZE = _HEADER_TEXT + _TEXT_SIZE
+_VERDICTS = _HEADER_TEXT + _TEXT_SIZE
+# Of so many generations; of later ones it is not remembered.
+_VERDICTS_SIZE = 64 * 1024
+_REQUESTS = _VERDICTS + _VERDICTS_SIZE
+_REPORTS = _REQUESTS + SLOTS * TABLE_SIZE
+# 30 MB, of which the kernel only spends what was once written.
+_SIZE = _REPORTS + SLOTS * _REPORT_SIZE
 
 _NAME = "gunicorn_asgi"
 
@@ -70,10 +87,27 @@ class Cell(IntEnum):
     LAG = 16
     RSS = 17
     BOOTS = 18
+    # The number of the last report that was asked for, written by who asks; of the last given.
+    REPORT_ASKED = 19
+    REPORT_GIVEN = 20
+    # The age of the worker that is to tell of this one, which was lost; written by the master.
+    OBITUARY = 21
+    # The least that no living worker has: its name in metrics, of which there are but a few.
+    NUMBER = 22
+    # How many lines of the table of open requests were ever used.
+    LINES = 23
+
+
+class ReloadVerdict(IntEnum):
+    """Runs in: master and worker. What became of a reload."""
+
+    SUCCEEDED = 1
+    ROLLED_BACK = 2
+    REFUSED = 3
 
 
 # The number of this layout, so that a reader of another version does not misread it.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 def milliseconds() -> int:
@@ -87,15 +121,20 @@ def _write_text(memory: mmap.mmap, at: int, text: str) -> None:
     memory[at : at + len(data) + 1] = data + b"\0"
 
 
-def _read_text(memory: mmap.mmap, at: int) -> str:
-    raw = bytes(memory[at : at + _TEXT_SIZE])
+def _read_text(memory: mmap.mmap, at: int, size: int = _TEXT_SIZE) -> str:
+    raw = bytes(memory[at : at + size])
     return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 class Slot:
-    """Runs in: master and worker. One worker's cells and text."""
+    """Runs in: master and worker. One worker's part of the board.
 
-    __slots__ = ("_base", "_cells", "_memory", "_text", "index")
+    Attributes:
+        index: its number.
+        counters: see ``Counter``; they outlive the worker.
+    """
+
+    __slots__ = ("_base", "_cells", "_memory", "_report", "_requests", "_text", "counters", "index")
 
     def __init__(self, memory: mmap.mmap, cells: memoryview, index: int) -> None:
         """Runs in: master and worker."""
@@ -103,6 +142,10 @@ class Slot:
         self._cells = cells
         self._base = _HEADER_CELLS + index * _SLOT_CELLS
         self._text = _TEXTS + index * _TEXT_SIZE
+        self._requests = _REQUESTS + index * TABLE_SIZE
+        self._report = _REPORTS + index * _REPORT_SIZE
+        first = _COUNTERS + index * COUNTERS
+        self.counters = cells[first : first + COUNTERS]
         self.index = index
 
     def get(self, cell: Cell) -> int:
@@ -116,6 +159,7 @@ class Slot:
 
     def claim(self, generation: int, founder: bool, age: int) -> None:
         """Runs in: master. Make it ready for the worker about to be forked."""
+        clear_table(self._memory, self._requests, self.get(Cell.LINES))
         for cell in Cell:
             if cell is not Cell.BOOTS:  # it tells whether this server has ever served
                 self.put(cell, 0)
@@ -132,6 +176,34 @@ class Slot:
     def read_text(self) -> str:
         """Runs in: master and worker. The text, empty if there is none."""
         return _read_text(self._memory, self._text)
+
+    def open_requests(self) -> OpenRequests:
+        """Runs in: worker. The table of its requests, to be written."""
+
+        def use(lines: int) -> None:
+            self.put(Cell.LINES, lines)
+
+        return OpenRequests(self._memory, self._requests, use)
+
+    def read_requests(self) -> list[OpenEntry]:
+        """Runs in: worker and command line. The requests it is, or was, busy with."""
+        return read_table(self._memory, self._requests, self.get(Cell.LINES))
+
+    def ask_report(self) -> int:
+        """Runs in: command line. Ask the worker for a report; its number."""
+        number = self.get(Cell.REPORT_ASKED) + 1
+        self.put(Cell.REPORT_ASKED, number)
+        return number
+
+    def give_report(self, number: int, text: str) -> None:
+        """Runs in: watchdog thread. Give the report that was asked for, its beginning if long."""
+        data = text.encode("utf-8", "replace")[: _REPORT_SIZE - 1]
+        self._memory[self._report : self._report + len(data) + 1] = data + b"\0"
+        self.put(Cell.REPORT_GIVEN, number)
+
+    def read_report(self) -> str:
+        """Runs in: command line. The last report given."""
+        return _read_text(self._memory, self._report, _REPORT_SIZE)
 
     @property
     def used(self) -> bool:
@@ -151,6 +223,16 @@ class Slot:
         except PermissionError:
             return True
         return True
+
+    @property
+    def lost(self) -> bool:
+        """Runs in: master. Whether its worker was killed or has crashed, and nobody tells of it."""
+        return (
+            bool(self.get(Cell.PID))
+            and not (self.get(Cell.OBITUARY) or self.get(Cell.ENDED_AT))
+            and self.get(Cell.STATE) not in (WorkerState.FAILED, WorkerState.EXITED)
+            and not self.alive
+        )
 
     def member(self) -> Member:
         """Runs in: worker. What it says, for a verdict."""
@@ -195,8 +277,10 @@ class Scoreboard:
         return board
 
     @classmethod
-    def of_master(cls, pid: int) -> Scoreboard:
+    def of_master(cls, pid: int, *, writable: bool = False) -> Scoreboard:
         """Runs in: command line. The board of the master ``pid`` of the same user, to be read.
+
+        Only who asks for a report needs it ``writable``.
 
         Raises:
             LookupError: there is no such process, it has no board, or it may not be read.
@@ -211,11 +295,11 @@ class Scoreboard:
             try:
                 if f"memfd:{_NAME}" not in os.readlink(path):
                     continue
-                fd = os.open(path, os.O_RDONLY)
+                fd = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
             except OSError:
                 continue
             try:
-                board = cls(fd, writable=False)
+                board = cls(fd, writable=writable)
             except ValueError:  # shorter than ours, so another version's
                 continue
             finally:
@@ -242,6 +326,7 @@ class Scoreboard:
         if refusal:
             _write_text(self._memory, _HEADER_TEXT, refusal)
             self.put(Header.REFUSED, generation)
+            self.note_verdict(generation, ReloadVerdict.REFUSED)
         self.put(Header.TARGET, target)
         self.put(Header.RELOADED_AT, milliseconds())
         self.put(Header.GENERATION, generation)
@@ -253,14 +338,36 @@ class Scoreboard:
             return ""
         return _read_text(self._memory, _HEADER_TEXT)
 
+    def note_verdict(self, generation: int, verdict: ReloadVerdict) -> None:
+        """Runs in: master and worker. What became of a reload; the first word counts.
+
+        The start of the server is generation 1, and no reload.
+        """
+        at = _VERDICTS + generation
+        if 1 < generation < _VERDICTS_SIZE and not self._memory[at]:
+            self._memory[at] = verdict
+
+    def count_verdicts(self) -> dict[ReloadVerdict, int]:
+        """Runs in: worker and command line. How many reloads ended in which way."""
+        told = self._memory[_VERDICTS : _VERDICTS + _VERDICTS_SIZE]
+        return {verdict: told.count(verdict) for verdict in ReloadVerdict}
+
     def claim(self, founder: bool, age: int) -> Slot:
-        """Runs in: master. The next slot whose worker is gone, for one about to be forked."""
+        """Runs in: master. The next slot whose worker is gone, for one about to be forked.
+
+        That one is also to tell of the workers that were lost meanwhile.
+        """
         for offset in range(SLOTS):
             slot = self.slots[(self._next + offset) % SLOTS]
             if not slot.used or not slot.alive:
                 break
         self._next = slot.index + 1
+        for other in self.slots:
+            if other.lost:
+                other.put(Cell.OBITUARY, age)
         slot.claim(self.get(Header.GENERATION), founder, age)
+        taken = {each.get(Cell.NUMBER) for each in self.used_slots() if each.alive}
+        slot.put(Cell.NUMBER, next(number for number in range(1, SLOTS + 2) if number not in taken))
         return slot
 
     def used_slots(self) -> list[Slot]:

@@ -27,7 +27,8 @@ from gunicorn_asgi.aio.state import Policy
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy, Networks
 from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.proxy import ProxyPolicy
-from gunicorn_asgi.worker.definitions import DEFINITIONS, Definition, is_field_name
+from gunicorn_asgi.worker.definitions import DEFINITIONS, Definition
+from gunicorn_asgi.worker.values import is_field_name
 
 __all__ = ["SettingError", "Settings"]
 

@@ -20,7 +20,7 @@ from gunicorn_asgi.protocol.lifecycle import Outcome, WorkerState, is_accepting,
 from gunicorn_asgi.worker.gate import Gate
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "speaker"]
 
 # Beats come once a second, or oftener. Three are missed by a stuck loop, not by a busy machine.
 _STALE = 3_000
@@ -34,6 +34,11 @@ _MAX_TEXT = 300
 
 def _is_fresh(slot: Slot) -> bool:
     return milliseconds() - slot.get(Cell.BEAT_AT) < _STALE
+
+
+def speaker(slots: Iterable[Slot]) -> Slot | None:
+    """Runs in: worker. The one that speaks for all: one that has died or hangs must not."""
+    return next((each for each in slots if is_accepting(each.member()) and _is_fresh(each)), None)
 
 
 def _in_words(board: Scoreboard, slots: Iterable[Slot], reason: Callable[[], str]) -> str:
@@ -96,9 +101,7 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def _speaks(self, slots: Iterable[Slot]) -> bool:
-        """Whether this worker is the one. One that has died or hangs must not silence the news."""
-        speakers = (slot for slot in slots if is_accepting(slot.member()) and _is_fresh(slot))
-        return next(speakers, None) is self._slot
+        return speaker(slots) is self._slot
 
     def _send(self, text: str) -> None:
         systemd.sd_notify(text, self._log)

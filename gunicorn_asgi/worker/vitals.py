@@ -6,8 +6,13 @@ import os
 import resource
 import sys
 
+from gunicorn import util
+
 from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
+from gunicorn_asgi.protocol.lifecycle import WorkerState
+from gunicorn_asgi.worker.counters import Counter
+from gunicorn_asgi.worker.meter import Meter
 from gunicorn_asgi.worker.scoreboard import Cell, Slot, milliseconds
 
 __all__ = ["Vitals", "resident_memory"]
@@ -33,9 +38,10 @@ class Vitals:
         rss: resident memory (bytes) at the last beat.
     """
 
-    def __init__(self, slot: Slot, state: ServerState) -> None:
-        """Runs in: worker."""
+    def __init__(self, slot: Slot, state: ServerState, meter: Meter | None = None) -> None:
+        """Runs in: worker. Without a ``meter`` totals are not published."""
         self._slot = slot
+        self._meter = meter
         self._state = state
         self._due = 0.0
         self.rss = 0
@@ -49,9 +55,28 @@ class Vitals:
         slot.put(Cell.REQUESTS, requests)
         slot.put(Cell.CONNECTIONS, len(state.connections))
         slot.put(Cell.IN_FLIGHT, len(state.tasks))
-        websockets = sum(isinstance(c, WebSocketProtocol) for c in state.connections)
-        slot.put(Cell.WEBSOCKETS, websockets)
+        websockets = [each for each in state.connections if isinstance(each, WebSocketProtocol)]
+        slot.put(Cell.WEBSOCKETS, len(websockets))
         slot.put(Cell.LAG, self._lag())
+        if self._meter is not None:
+            received = sum(each.figures.received for each in websockets)
+            sent = sum(each.figures.sent for each in websockets)
+            self._meter.publish(state.totals, received, sent)
+
+    def ready(self) -> None:
+        """Runs in: worker. It serves."""
+        self._slot.put(Cell.READY_AT, milliseconds())
+        self._slot.put(Cell.BOOTS, self._slot.get(Cell.BOOTS) + 1)
+        self._slot.counters[Counter.BOOTS] += 1
+
+    def show_title(self, name: str, state: WorkerState) -> None:
+        """Runs in: worker. The process title; ``name`` is Gunicorn's ``proc_name``."""
+        connections = len(self._state.connections)
+        generation = self._slot.get(Cell.GENERATION)
+        util._setproctitle(
+            f"worker [{name}] {state.name.lower()}, generation {generation}, "
+            f"{connections} connections"
+        )
 
     def expect(self, seconds: float) -> None:
         """Runs in: worker. The next beat is due in ``seconds``; how late it comes is the lag."""

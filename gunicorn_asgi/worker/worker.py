@@ -7,11 +7,9 @@ import gc
 import os
 import random
 import sys
-import traceback
 from types import FrameType
 from typing import Any
 
-from gunicorn import util
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -35,11 +33,15 @@ from gunicorn_asgi.protocol.limits import DrainSchedule
 from gunicorn_asgi.worker import arbiter, boot, reloading, signals
 from gunicorn_asgi.worker.gate import Gate, Order, master_has_closed
 from gunicorn_asgi.worker.hooks import Hooks
+from gunicorn_asgi.worker.meter import install
+from gunicorn_asgi.worker.obituary import tell_of_the_lost
 from gunicorn_asgi.worker.recycle import Recycler
-from gunicorn_asgi.worker.scoreboard import Cell, Header, milliseconds
+from gunicorn_asgi.worker.scoreboard import Cell, Header
+from gunicorn_asgi.worker.statusdesk import StatusDesk
 from gunicorn_asgi.worker.systemd import Notifier
 from gunicorn_asgi.worker.tls import CertificateWatch, equip
 from gunicorn_asgi.worker.vitals import Vitals
+from gunicorn_asgi.worker.watchdog import Watchdog
 
 __all__ = ["Worker"]
 
@@ -87,7 +89,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             SystemExit: the boot has failed; see ``boot``.
         """
         self._slot.put(Cell.PID, os.getpid())
-        self._limit = boot.BootLimit(self.settings.values["asgi_boot_timeout"])
+        values, timeout = self.settings.values, self.cfg.timeout
+        self._watchdog = Watchdog(self.log, self._slot, values, timeout, self.app)
+        self._limit = self._watchdog.limit
         try:
             # First of all: the arbiter's handlers, which the fork inherits, lose a signal.
             self.init_signals()
@@ -102,6 +106,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             # What was loaded before the fork will never be garbage: keep the collector from
             # touching, and so copying, its pages.
             gc.freeze()
+        shown = self.settings.values["asgi_open_requests"]
+        tell_of_the_lost(self._board, self._slot, self.log, shown=shown)
         self._loop = new_event_loop(self.settings.values["asgi_loop"])
         asyncio.set_event_loop(self._loop)
         self._leaving = asyncio.Event()
@@ -130,13 +136,14 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if self._armed:
             return
         self._armed = True
-        signals.install_boot_handlers(self._quit_in_boot, self.log.reopen_files, self._abort)
+        reopen = self._watchdog.reopen_logs
+        signals.install_boot_handlers(self._quit_in_boot, reopen, self._abort)
         if self._master_is_stopping():
             # Told before there was a handler: the fork still has the arbiter's own, which only
             # queues, and Arbiter.stop tells everybody once.
             self._quit_in_boot("SIGTERM")
             sys.exit(0)
-        self._limit.start()
+        self._watchdog.start()
 
     def load_wsgi(self) -> None:
         """Runs in: worker. Import the application; with ``reload`` its errors are survived."""
@@ -183,20 +190,23 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             raise
 
     async def _main(self) -> None:
-        reopen = self.log.reopen_files
+        reopen = self._watchdog.reopen_logs
         signals.install_loop_handlers(self._loop, self._on_term, self._on_quit, reopen)
         self._loop.add_reader(self.PIPE[0], self._on_pipe)
-        values = self.settings.values
-        settings = self.settings
+        settings, values = self.settings, self.settings.values
         state = ServerState(self.wsgi, self.log, settings.limits, settings.policy)
-        Hooks(self, state).install()
+        Hooks(self, state, self._slot.get(Cell.GENERATION)).install()
         state.count_request = self._count_request
         self._state = state
-        self._vitals = Vitals(self._slot, state)
+        desk = StatusDesk(self, self._board, self._slot, self._leaving, self._master_is_stopping)
+        self._watchdog.see(state)
+        self._vitals = Vitals(self._slot, state, install(self._slot, state, values))
         self._beat()
         lifespan = Lifespan(self.wsgi, self.log, values["asgi_lifespan"])
         if await self._start(lifespan):
             await self._serve(lifespan)
+        await desk.close()
+        self._vitals.take(self.nr)
         self._set_state(WorkerEvent.GONE)
 
     async def _start(self, lifespan: Lifespan) -> bool:
@@ -246,8 +256,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._set_state(WorkerEvent.BOOTED)
         # The first beat arms the arbiter's timeout; until now a slow start was not its business.
         self.notify()
-        self._slot.put(Cell.READY_AT, milliseconds())
-        self._slot.put(Cell.BOOTS, self._slot.get(Cell.BOOTS) + 1)
+        self._watchdog.guard_loop()
+        self._vitals.ready()
         self.log.info("Worker ready (pid: %s)", self.pid)
         age = self.settings.values["asgi_max_age"]
         if age:
@@ -270,7 +280,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             self._recycler.want("asgi_max_rss")
         if self._certificates is not None:
             self._certificates.look()
-        self._show_title()
+        self._vitals.show_title(self.cfg.proc_name, self._life.state)
         interval = min(1.0, self.cfg.timeout / 3 or 1.0)
         self._vitals.expect(interval)
         self._loop.call_later(interval, self._beat)
@@ -281,18 +291,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             self._recycler.want("max_requests")
             self._watch()
 
-    def _show_title(self) -> None:
-        state = self._life.state.name.lower()
-        connections = len(self._state.connections)
-        generation = self._slot.get(Cell.GENERATION)
-        util._setproctitle(
-            f"worker [{self.cfg.proc_name}] {state}, generation {generation}, "
-            f"{connections} connections"
-        )
-
     def _set_state(self, event: WorkerEvent) -> None:
         self._slot.put(Cell.STATE, self._life.fire(event))
-        self._show_title()
+        self._vitals.show_title(self.cfg.proc_name, self._life.state)
 
     # Watch the board
 
@@ -481,6 +482,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if self._cause is not None:
             signals.ignore_further_signals(loop)
         loop.close()
+        self._watchdog.stop()
 
     # Hooks and signals
 
@@ -491,8 +493,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         """Runs in: signal handler. SIGABRT: the arbiter has given this worker up."""
         self._aborting = True
         self.alive = False
-        stack = "".join(traceback.format_stack(frame)) if frame else ""
-        self.log.critical("Worker aborted (pid: %s), blocked here:\n%s", self.pid, stack)
+        self._watchdog.tell_abort(frame)
         self.cfg.worker_abort(self)
         if hasattr(self, "_loop") and self._loop.is_running():
             self._loop.stop()

@@ -263,8 +263,12 @@ async def test_websocket_that_is_over_and_not_read_is_given_up(end: str) -> None
         else:
             client.send(websocket_frame(8, b"\x03\xe8"))
     await turns()
+    if end == "denial":
+        assert client.transport.eof_written
+        rig.clock.advance(5.0)  # Limits.linger
     assert client.transport.closing
     await is_given_up(rig, client, 10.0)
+    assert len(rig.complaints) == 1
 
 
 # -- what a client has taken -----------------------------------------------------------------------

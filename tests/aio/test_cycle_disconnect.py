@@ -139,9 +139,9 @@ async def test_application_that_ends_within_the_grace_period_is_not_cancelled() 
     client.leave()
     assert rig.clock.pending >= 1
     app.over.set()
-    await until(lambda: not rig.state.tasks)
+    await until(lambda: app.task is not None and app.task.done())
     rig.clock.advance(1.0)
-    assert rig.clock.pending == 0
+    await until(lambda: rig.clock.pending == 0)
 
 
 @both_loops

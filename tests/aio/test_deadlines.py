@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -87,6 +88,52 @@ def test_arming_again_replaces() -> None:
     setup.clock.advance(1.0)
     (when,) = something.expired
     assert when >= due
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.9, 2.1, 5.0])
+@pytest.mark.parametrize("before", [0.3, 1.6, 2.4, 3.0])
+def test_deadline_that_comes_nearer_is_noticed(before: float, seconds: float) -> None:
+    """Although not all connections are looked at each tick."""
+    setup = Setup()
+    something = setup.add(60.0)
+    setup.clock.advance(before)
+    setup.deadlines.arm(something, seconds)
+    due = setup.clock.now + seconds
+    setup.clock.advance(seconds + TICK)
+    (when,) = something.expired
+    assert due <= when <= due + TICK
+
+
+def test_all_are_looked_at_seldom() -> None:
+    """Ten thousand idle connections cost time once in a while, not at each tick."""
+    looks = 0
+
+    class Watched(set[Something]):
+        def __iter__(self) -> Iterator[Something]:
+            nonlocal looks
+            looks += len(self) > 1
+            return super().__iter__()
+
+    setup = Setup()
+    setup.all = Watched()
+    setup.deadlines = Deadlines(cast("asyncio.AbstractEventLoop", setup.clock), setup.all)
+    later = [setup.add(60.0) for _ in range(10)]
+    setup.clock.advance(50.0)
+    # Twice each time: once for their deadlines, and at each tick for whether there is any.
+    assert 25 <= looks - 50.0 / TICK <= 30
+    setup.clock.advance(10.0 + TICK)
+    assert [len(each.expired) for each in later] == [1] * 10
+
+
+def test_nobody_is_kept_who_is_gone() -> None:
+    """Not even the last one."""
+    setup = Setup()
+    setup.add(0.5)
+    setup.clock.advance(TICK)
+    assert len(setup.deadlines.soon) == 1
+    setup.all.clear()
+    setup.clock.advance(TICK)
+    assert setup.deadlines.soon == set()
 
 
 def test_one_timer_serves_all() -> None:

@@ -11,6 +11,7 @@ from gunicorn_asgi.aio.overload import RateLimitedLog
 from kit.fakes import FakeClock, FakeLog
 from kit.rig import Client, Receive, Rig, Scope, Send, both_loops, request, respond, turns, until
 from kit.wire import websocket_frame
+from kit.ws import half_closed
 
 __all__: list[str] = []
 
@@ -202,7 +203,7 @@ async def test_handshake_is_shed_too() -> None:
     assert not response.keeps_alive
     assert app.begun == 2
     assert [record.status for record in rig.records] == [503]
-    await until(lambda: client.ended)
+    await half_closed(client)
 
 
 @both_loops
@@ -221,7 +222,7 @@ async def test_open_websockets_do_not_count() -> None:
         each.send(websocket_frame(8, b"\x03\xe8"))
     await until(lambda: len(rig.state.tasks) == 1)
     # And those that are gone are not counted either.
-    assert rig.state.websocket_tasks == 0
+    await until(lambda: rig.state.websocket_tasks == 0)
     second, third = rig.connect(), rig.connect()
     second.get()
     await until(lambda: app.begun == 7)

@@ -7,12 +7,12 @@ import contextvars
 import re
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gunicorn_asgi.aio import state as state_module
-from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.aio.state import Owner, ServerState
 from gunicorn_asgi.protocol.limits import Limits
 from kit.fakes import FakeLog
 from kit.rig import Rig, both_loops, hello, turns, until
@@ -118,11 +118,71 @@ async def test_tasks_are_known_while_they_run() -> None:
         await go_on.wait()
 
     task = state.start_task(app())
-    assert state.tasks == {task}
+    assert state.tasks == {task: None}
     await turns()
-    assert state.tasks == {task}
+    assert state.tasks == {task: None}
     go_on.set()
     await until(lambda: not state.tasks)
+
+
+class Table:
+    """A RequestTable that remembers."""
+
+    def __init__(self) -> None:
+        self.began: list[Owner] = []
+        self.ended: list[int] = []
+
+    def begin(self, owner: Owner) -> int:
+        """The n-th is at place n."""
+        self.began.append(owner)
+        return len(self.began)
+
+    def end(self, place: int) -> None:
+        """Remember it."""
+        self.ended.append(place)
+
+
+@both_loops
+async def test_a_task_is_shown_with_its_owner_until_it_is_over() -> None:
+    """However it ends; what is no client's is not shown."""
+    state = new_state()
+    state.table = table = Table()
+    owners = [cast("Owner", SimpleNamespace(place=0)) for _ in range(2)]
+
+    async def app(owned: bool, fails: bool) -> None:
+        try:
+            await asyncio.sleep(0)
+            if fails:
+                raise asyncio.CancelledError
+        finally:
+            task = asyncio.current_task()
+            if owned and task is not None:
+                state.end_task(task)
+                state.end_task(task)  # idempotent
+
+    first, second = (state.start_task(app(True, bool(n)), owner) for n, owner in enumerate(owners))
+    nobodys = state.start_task(app(False, False))
+    assert state.tasks == {first: owners[0], second: owners[1], nobodys: None}
+    assert table.began == owners
+    assert [owner.place for owner in owners] == [1, 2]
+    await until(lambda: not state.tasks)
+    assert sorted(table.ended) == [1, 2]
+
+
+@both_loops
+async def test_a_task_that_is_cancelled_before_it_has_begun_is_forgotten_too() -> None:
+    """Its coroutine never runs, so it cannot say that it is over."""
+    state = new_state()
+    state.table = table = Table()
+    owner = cast("Owner", SimpleNamespace(place=0))
+
+    async def app() -> None:
+        raise AssertionError("it has begun")
+
+    state.start_task(app(), owner)
+    state.cancel_tasks()
+    await until(lambda: not state.tasks)
+    assert table.ended == [1]
 
 
 @both_loops

@@ -14,7 +14,7 @@ from gunicorn_asgi.protocol.peer import Networks
 from gunicorn_asgi.protocol.proxy import MAX_HEADER, ProxyHeader, measure, parse
 from gunicorn_asgi.protocol.websocket import WebSocketConnection, WebSocketState
 from protocol.peers import HANDSHAKE
-from protocol.streams import Stream, get
+from protocol.streams import ByLlhttp, Stream, again, get
 
 __all__ = ["check_chunked", "check_proxy", "check_request", "check_websocket"]
 
@@ -47,8 +47,16 @@ def check_request(data: bytes, cuts: Sequence[int] = ()) -> None:
         _check_outcome(whole, data)
         if whole.error is not None:
             _check_that_it_is_over(whole)
+        _check_by_llhttp(data, limits)
     _check_once_more(Stream(data))
     _check_by_h11(data)
+
+
+def _check_by_llhttp(data: bytes, limits: dict[str, int]) -> None:
+    """What is known of lines from before says what llhttp says of the whole head."""
+    first = Stream(data, **limits)
+    by_llhttp = ByLlhttp(data, **limits)
+    assert first.said == again(first, data, **limits).said == by_llhttp.said
 
 
 class _OneByOne(Stream):

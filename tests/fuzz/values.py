@@ -101,7 +101,7 @@ def check_scope(data: bytes, _: Sequence[int] = ()) -> None:
     """A scope of any request: made of what it may be made of, and strangers have no say in it."""
     for policy in POLICIES:
         stream = Stream()
-        stream.parser._to_note |= policy.noted
+        stream.parser._known.to_note |= policy.noted
         stream.feed(data)
         for head in stream.sink.heads:
             if head.websocket:

@@ -12,6 +12,7 @@ from wsproto.extensions import Extension
 from gunicorn_asgi.protocol.deflate import Agreement
 from gunicorn_asgi.protocol.h1 import RequestParser
 from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.known import KnownLines
 from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.websocket import WebSocketConnection, WebSocketState
 
@@ -96,7 +97,7 @@ class Pair:
         request = self.client.send(
             Request(host="h", target="/", subprotocols=list(offers), extensions=list(extensions))
         )
-        assert RequestParser(sink, Limits()).feed(request) == b""
+        assert RequestParser(sink, Limits(), KnownLines(Limits())).feed(request) == b""
         self.server = WebSocketConnection(
             sink.head, Limits(websocket_message=max_message, **limits)
         )

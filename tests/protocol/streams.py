@@ -5,9 +5,21 @@ from __future__ import annotations
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.h1 import RequestParser
 from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.known import KnownLines
 from gunicorn_asgi.protocol.limits import Limits
 
-__all__ = ["CHUNKED", "H2C", "POST", "TRAILERS", "WEBSOCKET", "Recorder", "Stream", "get"]
+__all__ = [
+    "CHUNKED",
+    "H2C",
+    "POST",
+    "TRAILERS",
+    "WEBSOCKET",
+    "ByLlhttp",
+    "Recorder",
+    "Stream",
+    "again",
+    "get",
+]
 
 
 class Recorder:
@@ -40,11 +52,16 @@ class Stream:
 
     def __init__(self, *pieces: bytes, **limits: int) -> None:
         self.sink = Recorder()
-        self.parser = RequestParser(self.sink, Limits(**limits))
+        self.known = self.know(Limits(**limits))
+        self.parser = RequestParser(self.sink, Limits(**limits), self.known)
         self.rest: bytes | None = None
         self.error: RemoteProtocolError | None = None
         for piece in pieces:
             self.feed(piece)
+
+    def know(self, limits: Limits) -> KnownLines:
+        """What is known before anything has come in: nothing."""
+        return KnownLines(limits)
 
     def feed(self, piece: bytes) -> None:
         """As a connection does: behind an upgrade the bytes are the next protocol's."""
@@ -69,9 +86,44 @@ class Stream:
         return self.heads, self.sink.bodies, self.sink.complete, self.rest, self.status
 
     @property
+    def said(self) -> object:
+        """What came in, however it was read: without how far llhttp was asked, and for whom."""
+        return [
+            (
+                *(head.method, head.target, head.version, head.headers, head.keep_alive),
+                *(head.expect_continue, head.upgrade, head.websocket),
+                [field for field in head.noted if b"_" not in field[0]],
+            )
+            for head in self.sink.heads
+        ], *(self.sink.bodies, self.sink.complete, self.rest, self.status)
+
+    @property
     def status(self) -> int | None:
         """With which status the stream is refused."""
         return self.error.status_hint if self.error else None
+
+
+class _Ignorant(KnownLines):
+    def read_request(self, line: bytes) -> None:
+        """Nothing."""
+
+
+class ByLlhttp(Stream):
+    """A stream whose parser knows nothing and learns nothing: each head goes to llhttp."""
+
+    def know(self, limits: Limits) -> KnownLines:
+        """Nothing, ever."""
+        return _Ignorant(limits)
+
+
+def again(first: Stream, *pieces: bytes, **limits: int) -> Stream:
+    """One more stream, which knows what ``first`` has learnt."""
+
+    class Again(Stream):
+        def know(self, _limits: Limits) -> KnownLines:
+            return first.known
+
+    return Again(*pieces, **limits)
 
 
 def get(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bool = True) -> bytes:

@@ -12,10 +12,13 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger, SafeAtoms
 
 from gunicorn_asgi.protocol.accesslog import (
+    FIELDS,
     AccessRecord,
     RequestView,
     ResponseView,
+    Value,
     WebSocketFigures,
+    atom_of,
     environ_of,
 )
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
@@ -26,7 +29,7 @@ __all__: list[str] = []
 
 TCP = Peer(("192.0.2.1", 50000), ("192.0.2.2", 8443), tls=True)
 UNIX = Peer(None, ("/run/app.sock", None), tls=False)
-FIELDS = [
+HEADERS = [
     (b"host", b"example.com"),
     (b"referer", b"http://elsewhere/"),
     (b"user-agent", b'Mozilla "5"'),
@@ -40,7 +43,7 @@ FIELDS = [
 
 def record(
     *,
-    fields: list[tuple[bytes, bytes]] = FIELDS,
+    fields: list[tuple[bytes, bytes]] = HEADERS,
     peer: Peer = TCP,
     status: int = 201,
     duration: float = 2.345678,
@@ -224,3 +227,91 @@ def test_a_refused_request_as_hooks_see_it() -> None:
 def test_a_duration_is_a_timedelta() -> None:
     """gunicorn.glogging.Logger.access(resp, req, environ, request_time)."""
     assert record(duration=1.5).elapsed == timedelta(seconds=1, milliseconds=500)
+
+
+def test_a_websocket_may_last_for_days() -> None:
+    """Gunicorn's loggers look at ``seconds`` alone, which begins anew each day."""
+    exchange = record(duration=2 * 86400 + 3.25)
+    found = atoms(exchange)
+    assert [found[name] for name in "TMDL"] == [172803, 172803250, 172803250000, "172803.250000"]
+    assert exchange.elapsed.total_seconds() == 172803.25
+
+
+# -- what Gunicorn's atoms do not have -------------------------------------------------------------
+
+
+def fields(exchange: AccessRecord) -> dict[str, Value]:
+    """All of FIELDS."""
+    return {name: make(exchange) for name, make in FIELDS.items()}
+
+
+def test_the_fields_of_a_request() -> None:
+    """Numbers stay numbers; what is not known is None."""
+    exchange = record()
+    exchange.received, exchange.first_byte, exchange.pieces = 3, 0.25, 7
+    assert fields(exchange) == {
+        "request_id": "given",
+        "ttfb": 0.25,
+        "bytes_in": 3,
+        "bytes_out": 12,
+        "body_messages": 7,
+        "http_version": "1.1",
+        "tls_version": None,
+        "ws_received": None,
+        "ws_sent": None,
+        "ws_bytes_received": None,
+    }
+
+
+def test_the_fields_of_a_websocket_that_has_ended() -> None:
+    """Its bytes are those of its frames."""
+    exchange = record(status=1000)
+    exchange.figures = WebSocketFigures()
+    exchange.figures.received, exchange.figures.sent, exchange.figures.bytes_received = 5, 4, 300
+    found = fields(exchange)
+    assert (found["bytes_in"], found["bytes_out"]) == (300, 12)
+    told = (found["ws_received"], found["ws_sent"], found["ws_bytes_received"])
+    assert told == (5, 4, 300)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "name"),
+    [
+        ({"tls": {"tls_version": 0x0301}}, "TLSv1"),
+        ({"tls": {"tls_version": 0x0303}}, "TLSv1.2"),
+        ({"tls": {"tls_version": 0x0304}}, "TLSv1.3"),
+        ({"tls": {"tls_version": 0x7F1C}}, None),
+        ({"tls": {"tls_version": None}}, None),
+        ({"tls": {"tls_version": [1]}}, None),
+        ({"tls": "odd"}, None),
+        ({}, None),
+        (None, None),
+        ("odd", None),
+    ],
+    ids=repr,
+)
+def test_the_tls_version_is_named_whatever_became_of_the_scope(
+    extensions: object, name: str | None
+) -> None:
+    """The application has it in its hands."""
+    exchange = record()
+    exchange.scope["extensions"] = extensions
+    assert fields(exchange)["tls_version"] == name
+
+
+def test_a_refused_request_has_fields_too() -> None:
+    """As far as they are known."""
+    exchange = record(refused=True)
+    exchange.head.request_id = ""
+    found = fields(exchange)
+    assert (found["request_id"], found["ttfb"], found["tls_version"]) == (None, None, None)
+    assert (found["bytes_in"], found["http_version"]) == (0, "1.1")
+
+
+@pytest.mark.parametrize(
+    ("value", "atom"),
+    [(None, "-"), (0, 0), (7, 7), (0.25, "0.250000"), (1e-7, "0.000000"), ("x", "x"), ("", "")],
+)
+def test_a_field_as_an_atom(value: Value, atom: object) -> None:
+    """Seconds with six decimals, like %(L)s."""
+    assert atom_of(value) == atom

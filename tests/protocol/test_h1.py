@@ -9,15 +9,16 @@ import weakref
 import pytest
 
 from gunicorn_asgi.protocol.errors import LocalProtocolError
-from gunicorn_asgi.protocol.h1 import (
+from gunicorn_asgi.protocol.exchange import (
     READING,
     WRITING,
     Exchange,
     ExchangeEvent,
     Reading,
-    RequestParser,
     Writing,
 )
+from gunicorn_asgi.protocol.h1 import RequestParser
+from gunicorn_asgi.protocol.known import KnownLines
 from gunicorn_asgi.protocol.limits import Limits
 from protocol.streams import CHUNKED, H2C, POST, TRAILERS, WEBSOCKET, Recorder, Stream, get
 
@@ -223,7 +224,7 @@ def test_an_error_of_the_sink_is_not_taken_for_the_clients() -> None:
             """Fail."""
             raise ZeroDivisionError
 
-    parser = RequestParser(Broken(), Limits())
+    parser = RequestParser(Broken(), Limits(), KnownLines(Limits()))
     with pytest.raises(ZeroDivisionError):
         parser.feed(get(b"Content-Length: 1", line=POST) + b"x")
 
@@ -421,7 +422,7 @@ def test_a_closed_parser_is_free_at_once() -> None:
         """One that can be watched: __slots__ leaves no room for weak references."""
 
     sink = Recorder()
-    parser = Parser(sink, Limits())
+    parser = Parser(sink, Limits(), KnownLines(Limits()))
     parser.feed(get(b"Content-Length: 1", line=POST))
     sink_there, parser_there = weakref.ref(sink), weakref.ref(parser)
     gc.disable()

@@ -7,6 +7,7 @@ import pytest
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.h1 import RequestParser
 from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.protocol.known import KnownLines
 from gunicorn_asgi.protocol.limits import Limits
 from protocol.streams import CHUNKED, POST, WEBSOCKET, Recorder, get
 
@@ -18,7 +19,7 @@ class Holding(Recorder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parser = RequestParser(self, Limits())
+        self.parser = RequestParser(self, Limits(), KnownLines(Limits()))
         self.rest: bytes | None = None
         self.status: int | None = None
 

@@ -14,7 +14,8 @@ from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import RequestIds
-from gunicorn_asgi.protocol.scope import Peer, Scopes, split_target
+from gunicorn_asgi.protocol.scope import Peer, Scopes
+from gunicorn_asgi.protocol.target import split_target
 from protocol.fuzz import FUZZ, VALUES, glued
 
 __all__: list[str] = []

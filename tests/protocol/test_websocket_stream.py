@@ -11,6 +11,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.h1 import RequestParser
+from gunicorn_asgi.protocol.known import KnownLines
 from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.websocket import WebSocketConnection, WebSocketState
 from kit.wire import websocket_frame
@@ -41,7 +42,9 @@ def test_odd_bytes_in_a_handshake_are_the_peers_fault(name: bytes) -> None:
         raw = b"".join(b"%b: %b\r\n" % pair for pair in with_field(name, odd))
         sink = HeadSink()
         try:
-            rest = RequestParser(sink, Limits()).feed(b"GET / HTTP/1.1\r\n%b\r\n" % raw)
+            rest = RequestParser(sink, Limits(), KnownLines(Limits())).feed(
+                b"GET / HTTP/1.1\r\n%b\r\n" % raw
+            )
             if rest is None:
                 assert name in (b"connection", b"upgrade")
                 continue  # a plain request

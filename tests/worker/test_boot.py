@@ -18,6 +18,7 @@ from gunicorn_asgi.worker.boot import (
     let_the_first_go,
     record_failure,
 )
+from gunicorn_asgi.worker.counters import Counter
 from gunicorn_asgi.worker.scoreboard import Cell, Scoreboard, Slot
 from kit.fakes import FakeLog
 
@@ -170,6 +171,7 @@ def test_a_failure_is_written_down_for_everybody(board: Scoreboard) -> None:
     record_failure(slot, fail())
     assert slot.get(Cell.STATE) == S.FAILED
     assert slot.get(Cell.ENDED_AT) > 0
+    assert slot.counters[Counter.BOOT_FAILURES] == 1
     text = slot.read_text()
     assert text.startswith("Traceback (most recent call last):")
     assert text.endswith("ValueError: no such colour\n")

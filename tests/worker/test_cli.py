@@ -33,11 +33,33 @@ ROOT = Path(__file__).resolve().parent.parent.parent
     [
         (
             "status --pid 7",
-            {"command": "status", "pid": 7, "pidfile": None, "watch": False, "json": False},
+            {
+                **{"command": "status", "pid": 7, "pidfile": None},
+                **{"watch": False, "json": False, "requests": False},
+            },
         ),
         (
-            "status --pidfile /run/a --watch --json",
-            {"command": "status", "pid": None, "pidfile": "/run/a", "watch": True, "json": True},
+            "status --pidfile /run/a --watch --json --requests",
+            {
+                **{"command": "status", "pid": None, "pidfile": "/run/a"},
+                **{"watch": True, "json": True, "requests": True},
+            },
+        ),
+        (
+            "metrics --pid 7",
+            {"command": "metrics", "pid": 7, "pidfile": None, "openmetrics": False},
+        ),
+        (
+            "metrics --pidfile a --openmetrics",
+            {"command": "metrics", "pid": None, "pidfile": "a", "openmetrics": True},
+        ),
+        (
+            "dump --pid 7",
+            {"command": "dump", "pid": 7, "pidfile": None, "worker": None, "timeout": 5.0},
+        ),
+        (
+            "dump --pidfile a --worker 8 --timeout 1",
+            {"command": "dump", "pid": None, "pidfile": "a", "worker": 8, "timeout": 1.0},
         ),
         (
             "reload --pid 7",
@@ -72,6 +94,10 @@ def test_arguments_are_what_the_documentation_says(argv: str, expected: dict[str
         ("status --pid=-1", "'-1' is no pid"),
         ("status --pid x", "'x' is no pid"),
         ("status --pid 7 --timeout 3", "unrecognized arguments"),
+        ("metrics", "one of the arguments --pid --pidfile is required"),
+        ("metrics --pid 7 --json", "unrecognized arguments"),
+        ("dump --pid 7 --worker x", "'x' is no pid"),
+        ("dump --worker 7", "one of the arguments --pid --pidfile is required"),
         ("reload --pid 7 --json", "unrecognized arguments"),
         ("reload --pid 7 --timeout soon", "'soon' is no number of seconds"),
         ("reload --pid 7 --timeout=-1", "'-1' is no number of seconds"),
@@ -88,7 +114,9 @@ def test_wrong_arguments_exit_with_2_and_say_which(
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status", "reload", "wait-ready"])
+@pytest.mark.parametrize(
+    "command", ["run", "check", "status", "metrics", "dump", "reload", "wait-ready"]
+)
 def test_help_lists_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
@@ -136,7 +164,7 @@ def test_a_missing_pidfile_is_named(tmp_path: Path) -> None:
         read_pid(f"{tmp_path}/nosuch")
 
 
-@pytest.mark.parametrize("command", ["status", "reload", "wait-ready"])
+@pytest.mark.parametrize("command", ["status", "metrics", "dump", "reload", "wait-ready"])
 @pytest.mark.parametrize(
     ("pid", "complaint"),
     [

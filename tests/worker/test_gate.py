@@ -11,7 +11,7 @@ from boards import DEAD, new_board, new_worker
 from gunicorn_asgi.protocol.lifecycle import Verdict, WorkerState
 from gunicorn_asgi.worker import gate
 from gunicorn_asgi.worker.gate import Gate, Order, master_has_closed
-from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot
+from gunicorn_asgi.worker.scoreboard import Cell, Header, ReloadVerdict, Scoreboard, Slot
 from kit.fakes import FakeLog
 
 __all__: list[str] = []
@@ -236,6 +236,17 @@ def test_a_generation_is_confirmed_once_it_is_complete(
     assert mine.get(Cell.CONFIRMED) == complete
 
 
+def test_a_complete_reload_is_a_verdict(scene: Scene) -> None:
+    """One, whichever workers tell; the start is none."""
+    for _ in range(3):
+        scene.reload(2)
+        for mine in (scene.worker(), scene.worker()):
+            scene.gate(mine).confirm()
+        for mine in scene.board.used_slots():
+            scene.gate(mine).confirm()
+    assert scene.board.count_verdicts()[ReloadVerdict.SUCCEEDED] == 2
+
+
 def test_what_was_confirmed_stays_confirmed(scene: Scene) -> None:
     """A crash a minute later is no failed reload."""
     scene.reload(2)
@@ -410,6 +421,7 @@ def test_a_rollback_is_told_once_and_by_one(scene: Scene) -> None:
             each.tell_rollback(log)
     told = "Rolled back to generation 1: generation {} failed to boot: ValueError: no"
     assert log.lines("error") == [told.format(2), told.format(3)]
+    assert scene.board.count_verdicts()[ReloadVerdict.ROLLED_BACK] == 2
 
 
 # -- the master's sockets --------------------------------------------------------------------------

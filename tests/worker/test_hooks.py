@@ -12,6 +12,7 @@ from gunicorn.instrument.statsd import Statsd
 
 from gunicorn_asgi.protocol.accesslog import AccessRecord, WebSocketFigures
 from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.worker import jsonlog
 from gunicorn_asgi.worker.hooks import Hooks
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Installed:
             self.cfg.set(name, value)
         self.worker = SimpleNamespace(cfg=self.cfg, log=log_class(self.cfg))
         self.state = SimpleNamespace(on_request=None, on_complete=None)
-        Hooks(cast("Worker", self.worker), cast("ServerState", self.state)).install()
+        Hooks(cast("Worker", self.worker), cast("ServerState", self.state), 3).install()
 
     @property
     def on_request(self) -> Callable[[RequestHead, dict[str, Any]], None]:
@@ -180,6 +181,19 @@ def test_statsd_counts_and_times_a_websocket_once(
     installed.worker.log.sock.close()
 
 
+def test_the_format_can_name_what_gunicorn_does_not_know(tmp_path: Path) -> None:
+    """Whatever class the logger has: see test_atoms.py."""
+    path = tmp_path / "access.log"
+    installed = Installed(
+        accesslog=str(path), access_log_format="%(bytes_out)s %(generation)s %(ttfb)s %(nobody)s"
+    )
+    installed.on_complete(RECORD)
+    assert path.read_text() == "12 3 - -\n"
+    for handler in installed.worker.log.access_log.handlers[:]:
+        installed.worker.log.access_log.removeHandler(handler)
+        handler.close()
+
+
 # -- pre_request -----------------------------------------------------------------------------------
 
 
@@ -197,6 +211,17 @@ def test_pre_request_gets_the_worker_and_the_request() -> None:
     assert worker is installed.worker
     assert (req.method, req.uri, req.version) == ("GET", "/a%20b?q=1", (1, 1))
     assert req.headers == [("HOST", "h")]
+
+
+def test_where_json_is_written_each_request_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its task logs has its id then; without a hook of the user's too."""
+    noted: list[str] = []
+    monkeypatch.setattr(jsonlog, "in_use", lambda: True)
+    monkeypatch.setattr(jsonlog, "note_request", noted.append)
+    head = RequestHead("GET", b"/", "1.1", [], True)
+    head.request_id = "given"
+    Installed().on_request(head, SCOPE)
+    assert noted == ["given"]
 
 
 def test_an_exception_of_pre_request_is_not_swallowed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import replace
@@ -12,7 +11,7 @@ import pytest
 
 from boards import DEAD, new_board, new_worker
 from gunicorn_asgi.protocol.lifecycle import Outcome, WorkerState
-from gunicorn_asgi.worker.command.report import Report, WorkerRow, as_json, as_table, look
+from gunicorn_asgi.worker.command.report import Report, WorkerRow, as_table, look
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, milliseconds
 
 __all__: list[str] = []
@@ -50,7 +49,7 @@ def test_every_number_of_the_table_comes_from_its_own_cell(board: Scoreboard) ->
         beat_at=milliseconds(),
     )
     (row,) = look(board).workers
-    assert row == WorkerRow(1, os.getpid(), "ready", 7, 5, 3, 1234, 2.5, 64 << 20, row.age_s, "")
+    assert row == WorkerRow(1, os.getpid(), "ready", 7, 5, 3, 1234, 2.5, 64 << 20, row.age_s, "", 1)
     assert 90 <= row.age_s < 100
 
 
@@ -202,7 +201,7 @@ def test_both_reasons_are_told_if_the_old_configuration_does_not_boot_either(
 
 # -- the interface ---------------------------------------------------------------------------------
 
-ROW = WorkerRow(2, 4711, "ready", 12, 3, 1, 99999, 0.4, 47_500_000, 245.0, "")
+ROW = WorkerRow(2, 4711, "ready", 12, 3, 1, 99999, 0.4, 47_500_000, 245.0, "", 1)
 REPORT = Report(
     master=4000,
     generation=2,
@@ -212,31 +211,13 @@ REPORT = Report(
     reason="Traceback\nKeyError: 1",
     ready=0,
     ready_before=1,
-    workers=(ROW, replace(ROW, generation=3, pid=33, state="failed", age_s=200_000.0)),
+    workers=(ROW, replace(ROW, generation=3, pid=33, state="failed", age_s=200_000.0, worker=2)),
 )
 
 
-def test_the_json_has_the_documented_keys() -> None:
-    """docs/command-line.md; a script may rely on them."""
-    found = json.loads(as_json(REPORT))
-    assert list(found) == [
-        *("master", "generation", "wanted", "since_s", "verdict", "reason"),
-        *("ready", "ready_before", "workers"),
-    ]
-    assert [list(row) for row in found["workers"]] == 2 * [
-        [
-            *("generation", "pid", "state", "connections", "in_flight", "websockets"),
-            *("requests", "lag_ms", "memory_bytes", "age_s", "error"),
-        ]
-    ]
-    assert found["workers"][0]["memory_bytes"] == 47_500_000
-
-
-def test_every_key_word_and_column_is_documented() -> None:
+def test_every_word_and_column_is_documented() -> None:
     """docs/command-line.md, in backquotes, in a table."""
     words = {word for line in TABLES for word in re.findall(r"`([a-z_]+)`", line)}
-    found = json.loads(as_json(REPORT))
-    assert set(found) | set(found["workers"][0]) <= words
     assert {each.value for each in Outcome} <= words
     assert {each.name.lower() for each in WorkerState} - {"exited"} <= words
     heads = as_table(REPORT).splitlines()[2]
@@ -246,19 +227,13 @@ def test_every_key_word_and_column_is_documented() -> None:
         assert any(line.startswith(f"| `{column}` |") for line in TABLES), column
 
 
-def test_json_is_one_line_unless_it_is_for_people() -> None:
-    """``status --watch --json`` writes a document a line."""
-    assert "\n" not in as_json(REPORT)
-    assert as_json(REPORT, indent=2).count("\n") > 20
-
-
 def test_the_table_is_aligned_and_ends_with_the_reason() -> None:
     assert as_table(REPORT).splitlines() == [
         "master 4000, generation 2, reloaded 4m05s ago: failed, 0 of 2 ready, 1 older",
         "",
-        "gen   pid  state   conns  in flight  ws  requests  lag ms   MiB    age",
-        "  2  4711  ready      12          3   1     99999     0.4  45.3  4m05s",
-        "  3    33  failed     12          3   1     99999     0.4  45.3  2d07h",
+        "gen   pid  state   conns  in flight  ws  requests  lag ms   MiB    age  worker",
+        "  2  4711  ready      12          3   1     99999     0.4  45.3  4m05s       1",
+        "  3    33  failed     12          3   1     99999     0.4  45.3  2d07h       2",
         "",
         "KeyError: 1",
     ]

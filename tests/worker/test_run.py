@@ -89,6 +89,11 @@ OTHER = {
     "asgi_request_id_field": ("X-Correlation-ID", "x-correlation-id"),
     "asgi_request_id_response": ("true", True),
     "asgi_tls_reload": ("no", False),
+    "asgi_stall_warning": ("2.5", 2.5),
+    "asgi_metrics": ("no", False),
+    "asgi_open_requests": ("no", False),
+    "asgi_status_bind": ("unix:/run/status.sock", "unix:/run/status.sock"),
+    "asgi_status_allow": ("10.0.0.0/8,::1", ("10.0.0.0/8", "::1")),
 }
 # What has to stand in the config file beside a value: some make no sense alone.
 BESIDE = {"asgi_proxy_protocol_required": "proxy_protocol = True\n"}
@@ -166,6 +171,8 @@ PLACEHOLDERS = [
     ("asgi_forwarded_fields", "LIST"),
     ("asgi_tls_reload", "BOOL"),
     ("asgi_request_id_field", "STRING"),
+    ("asgi_status_allow", "LIST"),
+    ("asgi_status_bind", "ADDRESS"),
 ]
 
 

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boards import DEAD, new_board, new_worker
+from boards import DEAD, new_board, new_worker, owner
 from gunicorn_asgi.protocol.lifecycle import Member, WorkerState
 from gunicorn_asgi.worker import scoreboard
-from gunicorn_asgi.worker.scoreboard import SLOTS, Cell, Header, Scoreboard, milliseconds
+from gunicorn_asgi.worker.counters import COUNTERS, Counter
+from gunicorn_asgi.worker.scoreboard import (
+    SLOTS,
+    Cell,
+    Header,
+    ReloadVerdict,
+    Scoreboard,
+    milliseconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,6 +149,32 @@ def test_no_cell_is_another_cell_and_no_text_another_text() -> None:
         assert slot.read_text().endswith(f"text {number}")
 
 
+def test_no_part_of_a_slot_lies_in_another() -> None:
+    """Counters, table and report too, of neighbours and of the last one."""
+    board = new_board()
+    slots = [board.slots[0], board.slots[1], board.slots[-1]]
+    for number, slot in enumerate(slots):
+        for index in range(len(slot.counters)):
+            slot.counters[index] = 1000 * number + index
+        slot.give_report(number, f"report {number} " * 10_000)
+        table = slot.open_requests()
+        while table.begin(owner(f"/{number}")):
+            pass
+        slot.write_text(f"text {number}" * 1000)
+        for cell in set(Cell) - {Cell.LINES, Cell.REPORT_GIVEN}:
+            slot.put(cell, -number)
+    board.note_verdict(2, ReloadVerdict.SUCCEEDED)
+    for number, slot in enumerate(slots):
+        assert list(slot.counters) == [1000 * number + index for index in range(COUNTERS)]
+        assert len(slot.read_report()) == 64 * 1024 - 1
+        assert slot.read_report().startswith(f"report {number} ")
+        assert {entry.target for entry in slot.read_requests()} == {f"/{number}"}
+        assert slot.read_text().endswith(f"text {number}")
+        others = set(Cell) - {Cell.LINES, Cell.REPORT_GIVEN}
+        assert {slot.get(cell) for cell in others} == {-number}
+    assert sum(board.count_verdicts().values()) == 1
+
+
 @pytest.mark.parametrize("value", [0, 1, -1, 2**63 - 1])
 def test_a_cell_holds_64_bits(value: int) -> None:
     """Memory in bytes, and milliseconds since the start of the machine."""
@@ -235,7 +269,13 @@ def test_a_claimed_slot_says_whose_it_is_and_nothing_of_who_had_it_before() -> N
     assert claimed is slot
     assert before <= slot.get(Cell.CLAIMED_AT) <= milliseconds()
     told = {cell: slot.get(cell) for cell in Cell if slot.get(cell) and cell is not Cell.CLAIMED_AT}
-    assert told == {Cell.GENERATION: 1, Cell.FOUNDER: 1, Cell.AGE: 9, Cell.BOOTS: 77}
+    assert told == {
+        Cell.GENERATION: 1,
+        Cell.FOUNDER: 1,
+        Cell.AGE: 9,
+        Cell.BOOTS: 77,
+        Cell.NUMBER: 1,
+    }
     assert slot.read_text() == ""
 
 
@@ -250,6 +290,18 @@ def test_a_slot_is_taken_again_only_once_its_worker_is_gone_and_last_of_all() ->
         assert board.claim(False, index).index == index
     # All but one are about to be forked, or alive.
     assert board.claim(False, 999) is gone
+
+
+def test_a_worker_gets_the_least_number_that_nobody_alive_has() -> None:
+    """It is a label of metrics: slots, of which there are hundreds, would be too many names."""
+    board = new_board()
+    board.begin_generation(3)
+    slots = [new_worker(board) for _ in range(3)]
+    assert [slot.get(Cell.NUMBER) for slot in slots] == [1, 2, 3]
+    slots[1].put(Cell.PID, DEAD)
+    slots[0].put(Cell.PID, DEAD)
+    later = [new_worker(board) for _ in range(3)]
+    assert [slot.get(Cell.NUMBER) for slot in later] == [1, 2, 4]
 
 
 def test_a_slot_that_was_claimed_is_not_claimed_again_before_its_worker_has_written_its_pid() -> (
@@ -419,7 +471,7 @@ def test_a_process_without_a_board_is_no_master() -> None:
         process.communicate(b"\n", timeout=30)
 
 
-@pytest.mark.parametrize("layout", [0, 2, 99])
+@pytest.mark.parametrize("layout", [0, 1, 99])
 def test_the_board_of_another_version_is_not_misread(created: Scoreboard, layout: int) -> None:
     """Its cells lie elsewhere."""
     created.put(Header.LAYOUT, layout)
@@ -436,3 +488,64 @@ def test_a_shorter_board_of_another_version_is_not_misread() -> None:
             Scoreboard.of_master(os.getpid())
     finally:
         os.close(fd)
+
+
+# -- what outlives a worker ------------------------------------------------------------------------
+
+
+def test_counters_outlive_the_worker_and_what_it_was_busy_with_does_not() -> None:
+    """A sum over all slots never goes down; the next one starts with an empty table."""
+    board = new_board()
+    board.begin_generation(1)
+    slot = new_worker(board, alive=False)
+    slot.counters[Counter.STALLS] = 5
+    slot.open_requests().begin(owner("/x"))
+    slot.put(Cell.REQUESTS, 7)
+    board._next = slot.index
+    assert board.claim(False, 2) is slot
+    assert slot.counters[Counter.STALLS] == 5
+    assert slot.read_requests() == []
+    assert slot.get(Cell.REQUESTS) == 0
+
+
+def test_reloads_are_counted_once_however_many_workers_tell() -> None:
+    """The first word counts: a refused configuration also brings up workers."""
+    board = new_board()
+    for _ in range(4):
+        board.begin_generation(2)
+    board.note_verdict(1, ReloadVerdict.SUCCEEDED)  # the start is no reload
+    board.note_verdict(2, ReloadVerdict.SUCCEEDED)
+    board.note_verdict(2, ReloadVerdict.SUCCEEDED)
+    board.note_verdict(3, ReloadVerdict.ROLLED_BACK)
+    board.note_verdict(4, ReloadVerdict.REFUSED)
+    board.note_verdict(4, ReloadVerdict.SUCCEEDED)
+    board.note_verdict(10**6, ReloadVerdict.SUCCEEDED)  # beyond what is remembered
+    assert board.count_verdicts() == dict.fromkeys(ReloadVerdict, 1)
+
+
+def test_a_refused_configuration_is_a_verdict() -> None:
+    """Written by the master, before there are workers."""
+    board = new_board()
+    board.begin_generation(1)
+    board.begin_generation(1, "a typo")
+    assert board.count_verdicts()[ReloadVerdict.REFUSED] == 1
+
+
+# -- reports ---------------------------------------------------------------------------------------
+
+
+def test_a_report_is_asked_for_by_number_and_given_under_it(created: Scoreboard) -> None:
+    """By another process of the same user, which then reads it."""
+    slot = new_worker(created)
+    asking = Scoreboard.of_master(os.getpid(), writable=True).slots[slot.index]
+    assert [asking.ask_report(), asking.ask_report()] == [1, 2]
+    assert slot.get(Cell.REPORT_ASKED) == 2
+    slot.give_report(2, "tasks: none \u2026")
+    assert (asking.get(Cell.REPORT_GIVEN), asking.read_report()) == (2, "tasks: none \u2026")
+
+
+def test_who_only_looks_cannot_write(created: Scoreboard) -> None:
+    """`status` changes nothing, whatever it does wrong."""
+    slot = new_worker(created)
+    with pytest.raises(TypeError):
+        Scoreboard.of_master(os.getpid()).slots[slot.index].ask_report()

@@ -105,6 +105,11 @@ THREE: dict[str, tuple[str, object, object]] = {
     "asgi_proxy_protocol_required": ("no", False, False),
     "asgi_request_id_field": ("x-env", "x-gunicorn", "x-file"),
     "asgi_request_id_response": ("yes", False, True),
+    "asgi_stall_warning": ("0.5", 2, 4),
+    "asgi_metrics": ("yes", False, False),
+    "asgi_open_requests": ("yes", False, False),
+    "asgi_status_bind": ("127.0.0.1:1", "127.0.0.1:2", "unix:/run/status.sock"),
+    "asgi_status_allow": ("192.0.2.1", ("192.0.2.2",), ("192.0.2.0/24", "::1")),
     "asgi_tls_reload": ("yes", False, False),
 }
 
@@ -228,10 +233,19 @@ GOOD: list[tuple[str, object, object]] = [
     ("asgi_forwarded_fields", ("X-Forwarded-Prefix",), ("x-forwarded-prefix",)),
     ("asgi_request_id_field", " X-Correlation-ID ", "x-correlation-id"),
     ("asgi_request_id_field", "", ""),
+    ("asgi_status_bind", "", ""),
+    ("asgi_status_bind", " [::1]:9100 ", "[::1]:9100"),
+    ("asgi_status_bind", "unix:/run/status.sock", "unix:/run/status.sock"),
+    ("asgi_status_allow", "10.0.0.0/8, ::1,", ("10.0.0.0/8", "::1")),
+    ("asgi_status_allow", "*", ("*",)),
+    ("asgi_status_allow", "", ()),
+    ("asgi_stall_warning", 0, 0.0),
 ]
 
 WORDS = "one of "
 SECONDS = "a number of seconds, 0 or more"
+ADDRESS = "HOST:PORT or unix:PATH, or nothing"
+NETWORKS = "a list of IP addresses and networks, or *"
 BYTES = "number of bytes, 0 or more"
 PATH = 'a path that begins with "/", or nothing'
 FLAG = "true or false"
@@ -305,6 +319,17 @@ BAD: list[tuple[str, object, str]] = [
     ("asgi_request_id_field", None, FIELD),
     ("asgi_request_id_field", "Content-Length", FIELD),
     ("asgi_request_id_field", "transfer-encoding", FIELD),
+    ("asgi_stall_warning", "soon", SECONDS),
+    ("asgi_status_bind", "9100", ADDRESS),
+    ("asgi_status_bind", ":9100", ADDRESS),
+    ("asgi_status_bind", "localhost:http", ADDRESS),
+    ("asgi_status_bind", "localhost:65536", ADDRESS),
+    ("asgi_status_bind", "unix:", ADDRESS),
+    ("asgi_status_bind", None, ADDRESS),
+    ("asgi_status_allow", "10.0.0.1/8", NETWORKS),
+    ("asgi_status_allow", ["localhost"], NETWORKS),
+    ("asgi_status_allow", [None], NETWORKS),
+    ("asgi_status_allow", None, NETWORKS),
 ]
 
 

@@ -16,11 +16,13 @@ from boards import new_board, new_worker
 from gunicorn_asgi.aio.http1 import HTTP1Protocol
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
 from gunicorn_asgi.worker import vitals
+from gunicorn_asgi.worker.counters import Counter
+from gunicorn_asgi.worker.meter import Meter
 from gunicorn_asgi.worker.scoreboard import Cell, Slot, milliseconds
 from gunicorn_asgi.worker.vitals import Vitals, resident_memory
 from kit.fakes import FakeClock
-from kit.rig import both_loops
-from kit.ws import opened
+from kit.rig import both_loops, until
+from kit.ws import opened, text_frame
 
 __all__: list[str] = []
 
@@ -71,6 +73,34 @@ async def test_a_real_websocket_is_counted() -> None:
     assert [slot.get(cell) for cell in cells] == [1, 1, 1]
     client.leave()
     await asyncio.sleep(0)
+
+
+@both_loops
+async def test_messages_of_open_websockets_are_published() -> None:
+    """With those of closed ones: together they only grow."""
+    slot = new_worker(new_board())
+    rig, client, _ = await opened(text_frame("hello"))
+    own = Vitals(slot, rig.state, Meter(slot))
+    own.take(1)
+    assert slot.counters[Counter.WEBSOCKET_MESSAGES_RECEIVED] == 1
+    client.leave()
+    await until(lambda: not rig.state.connections)
+    own.take(1)
+    assert slot.counters[Counter.WEBSOCKET_MESSAGES_RECEIVED] == 1
+
+
+def test_without_a_meter_totals_are_not_published(slot: Slot) -> None:
+    """asgi_metrics is off."""
+    Vitals(slot, state()).take(5)
+    assert not any(slot.counters)
+
+
+def test_a_worker_that_serves_has_booted(slot: Slot) -> None:
+    """It is counted, and has a time; also without metrics."""
+    before = milliseconds()
+    Vitals(slot, state()).ready()
+    assert before <= slot.get(Cell.READY_AT) <= milliseconds()
+    assert slot.get(Cell.BOOTS) == slot.counters[Counter.BOOTS] == 1
 
 
 @pytest.mark.parametrize(("late", "lag"), [(0.0, 0), (0.25, 250_000), (3.0, 3_000_000), (-0.1, 0)])

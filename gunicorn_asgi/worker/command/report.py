@@ -1,13 +1,12 @@
 """What the board says, in words and numbers for people and scripts.
 
-The keys of ``as_json`` are an interface: docs/command-line.md lists them.
+The fields of ``Report`` and ``WorkerRow`` are an interface: docs/command-line.md lists them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from gunicorn_asgi.protocol.lifecycle import (
     Member,
@@ -18,18 +17,21 @@ from gunicorn_asgi.protocol.lifecycle import (
 )
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
-__all__ = ["Report", "WorkerRow", "as_json", "as_table", "look"]
+__all__ = ["Report", "WorkerRow", "as_table", "duration", "lag_ms", "look"]
 
 # Workers beat at least once a second (milliseconds). What is beyond it is lag that the worker
 # itself cannot tell yet, because its loop does not turn.
 _BEAT = 1_000
 
-_COLUMNS = ("gen", "pid", "state", "conns", "in flight", "ws", "requests", "lag ms", "MiB", "age")
+_COLUMNS = (
+    *("gen", "pid", "state", "conns", "in flight", "ws", "requests", "lag ms", "MiB", "age"),
+    "worker",
+)
 
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """Runs in: command line. One worker; the names of the fields are those in the JSON."""
+    """Runs in: worker and command line. One worker; the fields are those in the JSON."""
 
     generation: int
     pid: int
@@ -42,11 +44,12 @@ class WorkerRow:
     memory_bytes: int
     age_s: float
     error: str
+    worker: int
 
 
 @dataclass(frozen=True)
 class Report:
-    """Runs in: command line. One look at a board; the fields are those in the JSON.
+    """Runs in: worker and command line. One look at a board; the fields are those in the JSON.
 
     Attributes:
         wanted: how many workers the newest generation wants.
@@ -69,7 +72,7 @@ class Report:
 
 
 def look(board: Scoreboard) -> Report:
-    """Runs in: command line. Read the board."""
+    """Runs in: worker and command line. Read the board."""
     now = milliseconds()
     newest, wanted = board.get(Header.GENERATION), board.get(Header.TARGET)
     found = [(slot, slot.member()) for slot in board.used_slots()]
@@ -143,27 +146,26 @@ def _row(slot: Slot, now: int) -> WorkerRow:
         in_flight=slot.get(Cell.IN_FLIGHT),
         websockets=slot.get(Cell.WEBSOCKETS),
         requests=slot.get(Cell.REQUESTS),
-        lag_ms=_lag(slot, now),
+        lag_ms=round(lag_ms(slot, now), 1),
         memory_bytes=slot.get(Cell.RSS),
         age_s=_seconds((slot.get(Cell.ENDED_AT) or now) - slot.get(Cell.CLAIMED_AT)),
         error=slot.read_text().strip(),
+        worker=slot.get(Cell.NUMBER),
     )
 
 
-def _lag(slot: Slot, now: int) -> float:
-    """As the worker has measured it, or for how long its heartbeat is overdue."""
+def lag_ms(slot: Slot, now: int) -> float:
+    """Runs in: worker and command line. The lag of a worker's loop (milliseconds) at ``now``.
+
+    As the worker has measured it, or for how long its heartbeat is overdue.
+    """
     beat = slot.get(Cell.BEAT_AT)
     overdue = (slot.get(Cell.ENDED_AT) or now) - beat - _BEAT if beat else 0
-    return round(max(slot.get(Cell.LAG) / 1000, float(overdue)), 1)
+    return max(slot.get(Cell.LAG) / 1000, float(overdue))
 
 
 def _seconds(ms: int) -> float:
     return round(max(0, ms) / 1000, 1)
-
-
-def as_json(report: Report, indent: int | None = None) -> str:
-    """Runs in: command line. The report as a JSON object."""
-    return json.dumps(asdict(report), indent=indent)
 
 
 def as_table(report: Report) -> str:
@@ -190,7 +192,7 @@ def _headline(report: Report) -> str:
         serving += f", {report.ready_before} older"
     return (
         f"master {report.master}, generation {report.generation}, "
-        f"{event} {_duration(report.since_s)} ago: {report.verdict}, {serving}"
+        f"{event} {duration(report.since_s)} ago: {report.verdict}, {serving}"
     )
 
 
@@ -205,11 +207,12 @@ def _cells(row: WorkerRow) -> tuple[str, ...]:
         str(row.requests),
         f"{row.lag_ms:.1f}",
         f"{row.memory_bytes / 2**20:.1f}",
-        _duration(row.age_s),
+        duration(row.age_s),
+        str(row.worker),
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Runs in: command line. 9s, 4m05s, 3h07m, 2d04h."""
     whole = int(seconds)
     minutes, hours, days = whole // 60, whole // 3600, whole // 86400

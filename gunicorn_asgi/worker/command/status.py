@@ -6,7 +6,8 @@ import sys
 import time
 
 from gunicorn_asgi.worker.command.output import say
-from gunicorn_asgi.worker.command.report import as_json, as_table, look
+from gunicorn_asgi.worker.command.report import as_table, look
+from gunicorn_asgi.worker.command.snapshot import as_json, requests_table, snapshot
 from gunicorn_asgi.worker.command.target import Target
 
 __all__ = ["status"]
@@ -18,21 +19,26 @@ _INTERVAL = 1.0
 _REDRAW = "\x1b[H\x1b[J"
 
 
-def status(target: Target, *, watch: bool, json: bool) -> int:
+def status(target: Target, *, watch: bool, json: bool, requests: bool = False) -> int:
     """Runs in: command line. Show the board; with ``watch`` until interrupted.
+
+    ``requests``: show the open requests below the table; in the JSON they always are.
 
     Raises:
         NoMaster: the master is gone.
     """
     while True:
-        report = look(target.board)
-        target.insist()
         if json:
             # One line a look, for those who read line by line.
-            say(as_json(report, indent=None if watch else 2))
+            text = as_json(snapshot(target.board), indent=None if watch else 2)
         else:
-            redraw = watch and sys.stdout.isatty()
-            say((_REDRAW if redraw else "") + as_table(report))
+            text = as_table(look(target.board))
+            if requests:
+                text += "\n\n" + requests_table(target.board)
+            if watch and sys.stdout.isatty():
+                text = _REDRAW + text
+        target.insist()
+        say(text)
         if not watch:
             return 0
         time.sleep(_INTERVAL)

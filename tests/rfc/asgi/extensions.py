@@ -16,7 +16,7 @@ from kit.fakes import FakeApp
 from kit.loopback import Serving, serving
 from kit.message import Response
 from kit.rig import Message, Receive, Rig, Scope, Send, body, parse_responses, request, start, until
-from kit.ws import handshake
+from kit.ws import half_closed, handshake
 from rfc.asgi.names import NOT_OFFERED
 from rfc.asgi.rule import END, START, Rules, answer, asked, refuses
 
@@ -109,7 +109,7 @@ async def a_denial_is_an_http_response_and_the_end_of_the_connection() -> None:
         (response,) = client.responses()
         assert (response.status, response.body, response.header("x-kit")) == told
         assert not response.keeps_alive
-        await until(lambda client=client: client.ended)  # type: ignore[misc]
+        await half_closed(client)
 
 
 @RULES(DENIAL, "websocket.http.response.start: status", "websocket.http.response.body: body")

@@ -15,7 +15,7 @@ import pytest
 
 from gunicorn_asgi.protocol.errors import LocalProtocolError
 from kit.message import Response, request
-from kit.rig import Client, Message, Receive, Rig, Scope, Script, Send, body, start, until
+from kit.rig import Client, Message, Receive, Rig, Scope, Script, Send, body, start, turns, until
 
 __all__ = [
     "END",
@@ -112,6 +112,7 @@ async def answer(*messages: Message, raw: bytes = request(), **options: Any) -> 
     client = rig.connect()
     client.send(raw)
     await until(lambda: rig.records and not rig.state.tasks)
+    await turns()  # what it has sent last goes out
     return Answer(rig, client)
 
 

@@ -9,7 +9,7 @@ import pytest
 from kit.fakes import FakeApp
 from kit.rig import Client, Receive, Rig, Scope, Script, Send, body, request, start, turns, until
 from kit.wire import websocket_frame
-from kit.ws import Frame, close_frame, frames, handshake, text_frame
+from kit.ws import Frame, close_frame, frames, half_closed, handshake, text_frame
 from rfc.asgi.rule import Rules, asked, refuses
 
 __all__ = ["RULES"]
@@ -217,7 +217,7 @@ async def close_before_accept_is_a_403() -> None:
         await turns()
         assert [each.status for each in client.responses()] == [403]
         assert (await app.receive())["type"] == "websocket.disconnect"
-        await until(lambda client=client: client.ended)  # type: ignore[misc]
+        await half_closed(client)
 
 
 @RULES(SCOPE, "websocket.connect: type")
@@ -234,7 +234,7 @@ async def an_application_that_dies_before_accept_leaves_no_handshake_open() -> N
 
         client = Rig(app).connect()
         client.send(handshake())
-        await until(lambda client=client: client.ended)  # type: ignore[misc]
+        await half_closed(client)
         await turns()
         assert [each.status for each in client.responses()] == [500]
 

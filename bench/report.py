@@ -67,10 +67,16 @@ class Series:
 
 
 def compared(series: Series, other: Series | None) -> tuple[float, float]:
-    """Rate and CPU of ``series`` as multiples of ``other``'s; of the medians. 0 if unknown."""
+    """Rate and CPU of ``series`` as multiples of ``other``'s; 0 if unknown.
+
+    Medians of the ratios of each round, and not ratios of the medians: a machine that is slow for
+    some of the rounds is so for all servers.
+    """
     if other is None:
         return 0.0, 0.0
-    return _ratio(series.rate, other.rate), _ratio(series.cpu, other.cpu)
+    rounds = list(zip(series.samples, other.samples, strict=True))
+    rate = statistics.median(_ratio(one.rate, two.rate) for one, two in rounds)
+    return rate, statistics.median(_ratio(one.cpu, two.cpu) for one, two in rounds)
 
 
 def _ratio(one: float, other: float) -> float:

@@ -213,7 +213,8 @@ class HTTPCycle(SendingExchange):
         """The last byte of the response is written."""
         self._record(self.encoder.status)
         self._body.clear()
-        self._wake_up()
+        if self._wake is not None:
+            self._wake_up()
         self._connection.response_complete(self)
 
     def break_off(self, reason: Exception) -> None:

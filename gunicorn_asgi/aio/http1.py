@@ -215,7 +215,8 @@ class HTTP1Protocol(ClockedProtocol):
     def response_complete(self, cycle: HTTPCycle) -> None:
         """``cycle`` has sent its last byte: apply the joint rules of protocol/exchange.py."""
         self._answer_due = 0.0
-        self.flow.resume_reading(_UNREAD_BODY)
+        if self.flow.pauses:
+            self.flow.resume_reading(_UNREAD_BODY)
         if not cycle.encoder.keep_alive:
             self._close_after(cycle)
         elif cycle.reading is _READ:

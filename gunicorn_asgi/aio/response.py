@@ -10,7 +10,7 @@ from gunicorn_asgi.aio.filesend import FileSend, Stretch, advance, open_path, st
 from gunicorn_asgi.aio.messages import as_bytes, header_pairs, link_values, no_message
 from gunicorn_asgi.aio.state import Message
 from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
-from gunicorn_asgi.protocol.exchange import Exchange, ExchangeEvent, Writing
+from gunicorn_asgi.protocol.exchange import Exchange, ExchangeEvent, Reading, Writing
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.response import ResponseEncoder, accepts_trailers, early_hints
 
@@ -34,6 +34,7 @@ class _Hold(IntEnum):
 
 # See protocol/exchange.py.
 _WAIT, _HEAD, _BODY, _DONE, _CLOSED = Writing
+_UNREAD, _READ = Reading.BODY, Reading.DONE
 _START, _PIECE, _END = ExchangeEvent.START, ExchangeEvent.BODY, ExchangeEvent.END
 _FREE, _FILE, _TRAILERS = _Hold
 
@@ -61,7 +62,9 @@ class SendingExchange(Exchange):
     )
 
     def __init__(self, connection: HTTP1Protocol, head: RequestHead) -> None:
-        super().__init__(head.complete)
+        # Exchange's, without the call: one for each request.
+        self.reading = _READ if head.complete else _UNREAD
+        self.writing = _WAIT
         self._connection = connection
         self.head = head
         self.continued = not head.expect_continue
@@ -149,9 +152,12 @@ class SendingExchange(Exchange):
             raise LocalProtocolError("http.response.start for the second time")
         if "status" not in message:
             raise LocalProtocolError("http.response.start without a status")
-        headers = header_pairs(message)
-        if self._connection.state.request_id_response:
-            headers += self.id_fields(headers)
+        state = self._connection.state
+        headers = message.get("headers", ())
+        if state.on_complete is not None or type(headers) is not list:
+            headers = header_pairs(message)
+        if state.request_id_response:
+            headers = headers + self.id_fields(headers)
         self.encoder.start(message["status"], headers)
         self._headers = headers
         if message.get("trailers", False):
@@ -174,7 +180,18 @@ class SendingExchange(Exchange):
         if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
         encoder = self.encoder
-        head = b"" if self.writing is _BODY else self._head_of_response(final)
+        head = b""
+        if self.writing is not _BODY:
+            keep_alive, date = self._lives_on(), self._connection.state.date_line()
+            if not more:
+                whole = encoder.whole(date, body, keep_alive)
+                if whole is not None:
+                    self._sent = len(body)
+                    self.fire(_END)
+                    self._connection.write(whole)
+                    self.complete()
+                    return
+            head = encoder.head(date, final, keep_alive)
         data = head + encoder.body(body, not more)
         # Nothing is written before everything about it was found right.
         self._sent += len(body) if encoder.framing else 0
@@ -189,15 +206,11 @@ class SendingExchange(Exchange):
         if not more:
             self.complete()
 
-    def _head_of_response(self, final: int | None) -> bytes:
-        state = self._connection.state
-        keep_alive = (
-            self.head.keep_alive
-            and state.keep_alive
-            and self.continued
-            and not self._connection.retiring
-        )
-        return self.encoder.head(state.date_line(), final, keep_alive)
+    def _lives_on(self) -> bool:
+        """Whether client and server let the connection live on behind this response."""
+        connection = self._connection
+        lives_on = self.head.keep_alive and connection.state.keep_alive
+        return lives_on and self.continued and not connection.retiring
 
     def _note_first_byte(self) -> None:
         state = self._connection.state
@@ -243,7 +256,9 @@ class SendingExchange(Exchange):
     async def _send_file(self, stretch: Stretch, more: bool) -> None:
         encoder = self.encoder
         final = None if more else stretch.size
-        head = b"" if self.writing is _BODY else self._head_of_response(final)
+        head = b""
+        if self.writing is not _BODY:
+            head = encoder.head(self._connection.state.date_line(), final, self._lives_on())
         before, behind = encoder.file(stretch.size, not more)
         self._pieces += bool(more)
         if head:

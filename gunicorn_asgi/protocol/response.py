@@ -230,7 +230,10 @@ class ResponseEncoder:
             except TypeError:  # a list, or made of something that is not bytes
                 line = None
             if line is None:
-                name, value = field
+                try:
+                    name, value = field
+                except (TypeError, ValueError) as exc:
+                    raise LocalProtocolError(f"headers are not pairs: {exc}") from None
                 if name == b"content-length" and type(value) is bytes:  # digits need no more checks
                     length = _length(value, length)
                     continue
@@ -262,6 +265,27 @@ class ResponseEncoder:
         self.announced = True
         self._trailing = accepted and not self._http10
 
+    def whole(self, date: bytes, body: bytes, keep_alive: bool) -> bytes | None:
+        """Head and body at once, if there is nothing special about them; else None.
+
+        That is what most responses are: the same as ``head()`` and ``body()``, in half of the time.
+        """
+        size = len(body)
+        if (
+            not keep_alive
+            or self._wishes is not _NO_WISHES
+            or (self._length is not None and self._length != size)
+            or self._head_only
+            or self._http10
+            or self.announced
+            or self.status not in _PLAIN
+        ):
+            return None
+        self.keep_alive = True
+        self.framing = _LENGTH
+        length = b"content-length: %d\r\n\r\n" % size
+        return b"".join([_LINES["1.1"][self.status], *self._fields, date, _SERVER, length, body])
+
     def head(self, date: bytes, final: int | None, keep_alive: bool) -> bytes:
         """The status line and the header section.
 
@@ -271,14 +295,6 @@ class ResponseEncoder:
             keep_alive: whether client and server let the connection live on.
         """
         wishes = self._wishes
-        length = final if self._length is None else self._length
-        if length is not None and keep_alive and wishes is _NO_WISHES and self._is_plain():
-            # What most responses are; the same as below, in half of the time.
-            self.keep_alive = True
-            self.framing = _LENGTH
-            self.remaining = length
-            size = b"content-length: %d\r\n\r\n" % length
-            return b"".join([_LINES["1.1"][self.status], *self._fields, date, _SERVER, size])
         self.keep_alive = keep_alive and not wishes.close
         out = [self._status_line(), *self._fields]
         if not wishes.date:
@@ -340,11 +356,6 @@ class ResponseEncoder:
         if last and remaining:
             raise LocalProtocolError("response body is shorter than its content-length")
         self.remaining = remaining
-
-    def _is_plain(self) -> bool:
-        """Whether it is HTTP/1.1, and there is nothing special about it."""
-        special = self._http10 or self._head_only or self.announced
-        return not special and self.status in _PLAIN
 
     def _status_line(self) -> bytes:
         version = "1.0" if self._http10 else "1.1"

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -91,6 +92,8 @@ def main() -> None:
         return
     workloads = _chosen(WORKLOADS, options.workloads)
     servers = _chosen(SERVERS, options.servers)
+    if any(each.needs == "http" for each in workloads) and shutil.which("wrk") is None:
+        raise SystemExit("HTTP needs wrk, which is Debian's package `wrk`")
     raise_descriptors()
     results: dict[str, list[Series]] = {}
     sys.stdout.write(f"{_versions()}. {options.rounds} rounds of {options.seconds:g} s.\n")

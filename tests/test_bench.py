@@ -17,6 +17,7 @@ import pytest
 
 from gunicorn_asgi.protocol.deflate import Inflater, negotiate
 from gunicorn_asgi.protocol.frames import FrameReader
+from kit.waiting import wait_until
 
 __all__: list[str] = []
 
@@ -106,12 +107,10 @@ def test_cpu_time_is_that_of_the_whole_tree(bench: SimpleNamespace) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", f"{code}input()"], stdin=subprocess.PIPE
     ) as process:
-        while len(bench.procs.tree(process.pid)) < 2:
-            pass
+        wait_until(lambda: len(bench.procs.tree(process.pid)) > 1, 10, "the child")
         assert bench.procs.tree(process.pid)[0] == process.pid
         assert set(bench.procs.tree(process.pid)) < set(bench.procs.tree(os.getpid()))
-        while bench.procs.cpu_seconds(process.pid) < 0.25:
-            pass
+        wait_until(lambda: bench.procs.cpu_seconds(process.pid) > 0.25, 30, "its CPU time")
         assert bench.procs.memory(process.pid) > 1024 * 1024
         process.kill()
     assert bench.procs.cpu_seconds(process.pid) == 0.0

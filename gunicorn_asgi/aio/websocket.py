@@ -1,7 +1,7 @@
 """One WebSocket connection: the asyncio face of protocol/websocket.py.
 
 What the application sees of it is ``aio/channel.py``. Frames of one turn of the loop go out in one
-write, as responses do.
+write, as responses do; a single answer goes out at once.
 """
 
 from __future__ import annotations

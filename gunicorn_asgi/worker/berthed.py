@@ -48,7 +48,9 @@ class Berthed:
         while the other one has the same listeners and serves.
         """
         if self.stopping():
-            return any(_serves(board) for board in _relatives(self.master))
+            listener = self.board.get(Header.LISTENER)
+            others = _relatives(self.master)
+            return any(each.get(Header.LISTENER) == listener and _serves(each) for each in others)
         return _serves(self.board)
 
 

@@ -15,7 +15,7 @@ from boards import new_board, new_worker
 from gunicorn_asgi.protocol.lifecycle import WorkerState
 from gunicorn_asgi.worker import berthed
 from gunicorn_asgi.worker.berthed import moor
-from gunicorn_asgi.worker.scoreboard import Scoreboard
+from gunicorn_asgi.worker.scoreboard import Header, Scoreboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,7 @@ from gunicorn_asgi.protocol.lifecycle import WorkerState
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard
 board = Scoreboard.create()
 board.put(Header.MASTER, os.getpid() + int(sys.argv[2]))
+board.put(Header.LISTENER, int(sys.argv[3]))
 board.begin_generation(1)
 slot = board.claim(True, 1)
 slot.put(Cell.PID, os.getpid())
@@ -41,9 +42,9 @@ with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) 
 
 
 @contextmanager
-def two_masters(state: str, offset: int) -> Iterator[int]:
+def two_masters(state: str, offset: int, listener: int) -> Iterator[int]:
     """This process, its child with that board, and the pid of the latter's child."""
-    command = [sys.executable, "-c", _MASTER, state, str(offset)]
+    command = [sys.executable, "-c", _MASTER, state, str(offset), str(listener)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         yield int(child.stdout.readline())
@@ -68,17 +69,25 @@ def test_what_is_moored_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "offset", "ready"),
-    [("READY", 0, True), ("HOLDING", 0, True), ("DRAINING", 0, False), ("READY", 1, False)],
+    ("state", "offset", "listener", "ready"),
+    [
+        ("READY", 0, 7, True),
+        ("HOLDING", 0, 7, True),
+        ("DRAINING", 0, 7, False),
+        ("READY", 1, 7, False),
+        ("READY", 0, 8, False),
+    ],
 )
 def test_while_one_master_stops_the_other_one_of_usr2_may_serve(
-    state: str, offset: int, ready: bool
+    state: str, offset: int, listener: int, ready: bool
 ) -> None:
-    """Its child, or its parent; a worker has its master's board open, too, and is no master."""
+    """Its child, or its parent, with the same listeners; a worker, which has its master's board
+    open too, is no master."""
     board = board_with(WorkerState.READY)
+    board.put(Header.LISTENER, 7)
     older = new_berth(board, stopping=lambda: True, master=os.getpid())
     assert not older.is_ready()
-    with two_masters(state, offset) as pid:
+    with two_masters(state, offset, listener) as pid:
         newer = new_berth(board, stopping=lambda: True, master=pid)
         assert older.is_ready() is newer.is_ready() is ready
     assert not older.is_ready()

@@ -15,6 +15,7 @@ import pytest
 from boards import new_board, new_worker
 from gunicorn_asgi.aio.http1 import HTTP1Protocol
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
+from gunicorn_asgi.protocol.accesslog import WebSocketFigures
 from gunicorn_asgi.worker import vitals
 from gunicorn_asgi.worker.counters import Counter
 from gunicorn_asgi.worker.meter import Meter
@@ -56,6 +57,8 @@ def test_connections_websockets_and_requests_in_flight_are_counted(slot: Slot) -
     """A WebSocket is a connection too."""
     connections = {object.__new__(HTTP1Protocol) for _ in range(3)}
     websockets = {object.__new__(WebSocketProtocol) for _ in range(2)}
+    for each in websockets:
+        each.figures = WebSocketFigures()
     Vitals(slot, state(connections=connections | websockets, tasks={1, 2, 3, 4})).take(0)
     cells = (Cell.CONNECTIONS, Cell.WEBSOCKETS, Cell.IN_FLIGHT)
     assert [slot.get(cell) for cell in cells] == [5, 2, 4]

@@ -55,6 +55,7 @@ class WebSocketProtocol(ClockedProtocol):
         ws: the protocol's state.
         channel: the application's end.
         figures: what went through it.
+        recorded: whether they are in ``ServerState.totals``; the connection may be open still.
     """
 
     __slots__ = (
@@ -66,12 +67,12 @@ class WebSocketProtocol(ClockedProtocol):
         "_heard",
         "_lingers_until",
         "_peer",
-        "_recorded",
         "_sent",
         "_status",
         "_taken_then",
         "channel",
         "figures",
+        "recorded",
         "ws",
     )
 
@@ -104,7 +105,7 @@ class WebSocketProtocol(ClockedProtocol):
         self._sent = 0
         self._first_byte: float | None = None
         self.figures = WebSocketFigures()
-        self._recorded = False
+        self.recorded = False
 
     def begin(self, rest: bytes) -> None:
         """Answer a wrong handshake, or start the application; ``rest`` came in behind it."""
@@ -394,9 +395,9 @@ class WebSocketProtocol(ClockedProtocol):
 
     def _record(self) -> None:
         """The one line of a refused handshake, or the last line of a WebSocket."""
-        if self._recorded:
+        if self.recorded:
             return
-        self._recorded = True
+        self.recorded = True
         opened = self._status == 101
         status = self.ws.close_code if opened else self._status or 499
         totals = self.state.totals

@@ -59,8 +59,9 @@ class Vitals:
         for each in state.connections:  # once: ten thousand of them take milliseconds
             if isinstance(each, WebSocketProtocol):
                 websockets += 1
-                received += each.figures.received
-                sent += each.figures.sent
+                if not each.recorded:
+                    received += each.figures.received
+                    sent += each.figures.sent
         slot.put(Cell.WEBSOCKETS, websockets)
         slot.put(Cell.LAG, self._lag())
         if self._meter is not None:

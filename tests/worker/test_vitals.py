@@ -23,7 +23,7 @@ from gunicorn_asgi.worker.scoreboard import Cell, Slot, milliseconds
 from gunicorn_asgi.worker.vitals import Vitals, resident_memory
 from kit.fakes import FakeClock
 from kit.rig import both_loops, until
-from kit.ws import opened, text_frame
+from kit.ws import close_frame, opened, text_frame
 
 __all__: list[str] = []
 
@@ -59,6 +59,7 @@ def test_connections_websockets_and_requests_in_flight_are_counted(slot: Slot) -
     websockets = {object.__new__(WebSocketProtocol) for _ in range(2)}
     for each in websockets:
         each.figures = WebSocketFigures()
+        each.recorded = False
     Vitals(slot, state(connections=connections | websockets, tasks={1, 2, 3, 4})).take(0)
     cells = (Cell.CONNECTIONS, Cell.WEBSOCKETS, Cell.IN_FLIGHT)
     assert [slot.get(cell) for cell in cells] == [5, 2, 4]
@@ -90,6 +91,25 @@ async def test_messages_of_open_websockets_are_published() -> None:
     await until(lambda: not rig.state.connections)
     own.take(1)
     assert slot.counters[Counter.WEBSOCKET_MESSAGES_RECEIVED] == 1
+
+
+@both_loops
+async def test_messages_of_a_websocket_that_is_over_count_once_while_it_is_still_open() -> None:
+    """Its connection lives on a while behind its Close frames; the sum must not fall with it."""
+    slot = new_worker(new_board())
+    rig, client, app = await opened(text_frame("hello"))
+    own = Vitals(slot, rig.state, Meter(slot))
+    await app.send({"type": "websocket.send", "text": "yes"})
+    client.send(close_frame(1000))
+    await until(lambda: any(record.figures for record in rig.records))
+    assert rig.state.connections
+    counters = (Counter.WEBSOCKET_MESSAGES_RECEIVED, Counter.WEBSOCKET_MESSAGES_SENT)
+    own.take(1)
+    assert [slot.counters[each] for each in counters] == [1, 1]
+    client.leave()
+    await until(lambda: not rig.state.connections)
+    own.take(1)
+    assert [slot.counters[each] for each in counters] == [1, 1]
 
 
 def test_without_a_meter_totals_are_not_published(slot: Slot) -> None:

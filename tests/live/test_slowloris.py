@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gunicorn_asgi.protocol.limits import Limits
 from kit.load import Load, source
 from kit.master import Master, wait_until
 from kit.slow import ASKING, BODY, HEAD, READER, SILENT, Attack, Slow, descriptors
@@ -53,13 +52,13 @@ APP = source(
     """,
 )
 
-LIMITS = Limits()
 KB = 1024
 # What a connection may cost at the most, in bytes of resident memory. The objects of a connection
 # and of a request take some 10 kB; 32 are allowed, so that the noise of the process fits in.
 OBJECTS = 32 * KB
-# What is written at once, in one slice or gathered, beside what was there before.
-WRITTEN = LIMITS.write_buffer + 256 * KB + 64 * KB
+# A slice that was taken in part is held as a whole, and while no more than the write buffer is left
+# of it the next one follows; beside that what was gathered.
+WRITTEN = 2 * 256 * KB + 64 * KB
 ALLOWED: dict[Slow, int] = {
     SILENT: OBJECTS,
     # A bytearray grows by an eighth more than it needs and is moved as it grows; what is left

@@ -10,7 +10,7 @@ from gunicorn_asgi.aio.filesend import FileSend, Stretch, advance, open_path, st
 from gunicorn_asgi.aio.messages import as_bytes, header_pairs, link_values, no_message
 from gunicorn_asgi.aio.state import Message
 from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
-from gunicorn_asgi.protocol.exchange import Exchange, ExchangeEvent, Reading, Writing
+from gunicorn_asgi.protocol.exchange import Exchange, ExchangeEvent, Writing
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.response import ResponseEncoder, accepts_trailers, early_hints
 
@@ -34,7 +34,6 @@ class _Hold(IntEnum):
 
 # See protocol/exchange.py.
 _WAIT, _HEAD, _BODY, _DONE, _CLOSED = Writing
-_UNREAD, _READ = Reading.BODY, Reading.DONE
 _START, _PIECE, _END = ExchangeEvent.START, ExchangeEvent.BODY, ExchangeEvent.END
 _FREE, _FILE, _TRAILERS = _Hold
 
@@ -62,9 +61,7 @@ class SendingExchange(Exchange):
     )
 
     def __init__(self, connection: HTTP1Protocol, head: RequestHead) -> None:
-        # Exchange's, without the call: one for each request.
-        self.reading = _READ if head.complete else _UNREAD
-        self.writing = _WAIT
+        super().__init__(head.complete)
         self._connection = connection
         self.head = head
         self.continued = not head.expect_continue
@@ -154,10 +151,10 @@ class SendingExchange(Exchange):
             raise LocalProtocolError("http.response.start without a status")
         state = self._connection.state
         headers = message.get("headers", ())
-        if state.on_complete is not None or type(headers) is not list:
-            headers = header_pairs(message)
+        if state.on_complete is not None or state.request_id_response or type(headers) is not list:
+            headers = header_pairs(message)  # a copy of our own
         if state.request_id_response:
-            headers = headers + self.id_fields(headers)
+            headers += self.id_fields(headers)
         self.encoder.start(message["status"], headers)
         self._headers = headers
         if message.get("trailers", False):
@@ -179,19 +176,10 @@ class SendingExchange(Exchange):
         """Write one piece; ``final`` is the whole body's length where it is known."""
         if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
+        if not more and self.writing is not _BODY and self._send_whole(body):
+            return
         encoder = self.encoder
-        head = b""
-        if self.writing is not _BODY:
-            keep_alive, date = self._lives_on(), self._connection.state.date_line()
-            if not more:
-                whole = encoder.whole(date, body, keep_alive)
-                if whole is not None:
-                    self._sent = len(body)
-                    self.fire(_END)
-                    self._connection.write(whole)
-                    self.complete()
-                    return
-            head = encoder.head(date, final, keep_alive)
+        head = b"" if self.writing is _BODY else self._head_of_response(final)
         data = head + encoder.body(body, not more)
         # Nothing is written before everything about it was found right.
         self._sent += len(body) if encoder.framing else 0
@@ -205,6 +193,20 @@ class SendingExchange(Exchange):
             self._connection.write(data)
         if not more:
             self.complete()
+
+    def _send_whole(self, body: bytes) -> bool:
+        """Write head and body at once, if there is nothing special about them."""
+        whole = self.encoder.whole(self._connection.state.date_line(), body, self._lives_on())
+        if whole is None:
+            return False
+        self._sent = len(body)
+        self.fire(_END)
+        self._connection.write(whole)
+        self.complete()
+        return True
+
+    def _head_of_response(self, final: int | None) -> bytes:
+        return self.encoder.head(self._connection.state.date_line(), final, self._lives_on())
 
     def _lives_on(self) -> bool:
         """Whether client and server let the connection live on behind this response."""
@@ -256,9 +258,7 @@ class SendingExchange(Exchange):
     async def _send_file(self, stretch: Stretch, more: bool) -> None:
         encoder = self.encoder
         final = None if more else stretch.size
-        head = b""
-        if self.writing is not _BODY:
-            head = encoder.head(self._connection.state.date_line(), final, self._lives_on())
+        head = b"" if self.writing is _BODY else self._head_of_response(final)
         before, behind = encoder.file(stretch.size, not more)
         self._pieces += bool(more)
         if head:

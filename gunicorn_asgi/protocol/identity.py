@@ -8,7 +8,7 @@ from itertools import count
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.head import RequestHead
 
-__all__ = ["RequestIds", "RequestName", "named", "taken"]
+__all__ = ["RequestIds", "RequestName", "name_of", "named", "taken"]
 
 # Nothing that could end a line of a log, a quoted string or a field.
 _ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}\Z")
@@ -52,10 +52,15 @@ class RequestName(str):
 
 def named(head: RequestHead) -> RequestName:
     """The request in a line of the error log: method, target, and id if it has one."""
+    return name_of(head.method, head.target.decode("latin-1"), head.request_id)
+
+
+def name_of(method: str, target: str, request_id: str) -> RequestName:
+    """The same of a request whose head is not at hand."""
     # !r escapes what could forge a line or a terminal sequence (CVE-2020-7694).
-    text = f"{head.method} {head.target.decode('latin-1')!r}"
-    name = RequestName(f"{text} (request {head.request_id})" if head.request_id else text)
-    name.request_id = head.request_id
+    text = f"{method} {target!r}"
+    name = RequestName(f"{text} (request {request_id})" if request_id else text)
+    name.request_id = request_id
     return name
 
 

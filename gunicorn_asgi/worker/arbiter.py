@@ -91,12 +91,12 @@ def check(cfg: Config, log: Logger) -> None:
     Raises:
         SettingError: the server must not start with this configuration.
     """
-    check_settings(cfg, log)
+    settings = check_settings(cfg, log)
     check_tls(cfg)
-    statusport.open_first(Settings.resolve(cfg), cfg, log)
+    statusport.open_first(settings, cfg, log)
 
 
-def check_settings(cfg: Config, log: Logger) -> None:
+def check_settings(cfg: Config, log: Logger) -> Settings:
     """Runs in: master and command line. The part of ``check`` that opens no file.
 
     Raises:
@@ -118,6 +118,7 @@ def check_settings(cfg: Config, log: Logger) -> None:
         log.warning("%s", sentence)
     if cfg.preload_app:
         log.info("preload_app: HUP restarts the workers with the code already loaded")
+    return settings
 
 
 def berth(cfg: Config, log: Logger, age: int) -> Berth:

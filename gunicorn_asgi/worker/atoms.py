@@ -15,7 +15,7 @@ from gunicorn.instrument.statsd import Statsd
 
 from gunicorn_asgi.protocol.accesslog import FIELDS, AccessRecord, atom_of
 
-__all__ = ["PrintableAtoms", "RawAtoms", "add_fields"]
+__all__ = ["PrintableAtoms", "RawAtoms", "add_fields", "printable"]
 
 _NAME = re.compile(r"%\((\w+)\)")
 
@@ -44,17 +44,22 @@ class PrintableAtoms(SafeAtoms):  # type: ignore[misc]  # Gunicorn is not typed
 
     def __init__(self, atoms: dict[str, Any]) -> None:
         """Runs in: worker."""
-        super().__init__({name: _printable(value) for name, value in atoms.items()})
+        super().__init__({name: _escaped(value) for name, value in atoms.items()})
         self.raw = atoms
 
 
-def _printable(value: object) -> object:
-    if not isinstance(value, str) or value.isprintable():
-        return value
+def printable(text: str) -> str:
+    """Runs in: worker and command line. What could end a line or drive a terminal is escaped."""
+    if text.isprintable():
+        return text
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in value
+        for each in text
     )
+
+
+def _escaped(value: object) -> object:
+    return printable(value) if isinstance(value, str) else value
 
 
 def add_fields(log: Logger, generation: int) -> None:

@@ -46,10 +46,6 @@ class Meter:
         self._counters[first + bisect_left(BOUNDS, seconds)] += 1
         self._seconds[first] += seconds
 
-    def add(self, counter: Counter, count: int = 1) -> None:
-        """Runs in: worker and watchdog thread. Count; not for what ``publish()`` writes."""
-        self._counters[counter] += count
-
     def publish(self, totals: Totals, messages_received: int, messages_sent: int) -> None:
         """Runs in: worker. Write the totals; messages are those of open WebSockets."""
         for (cell, before), seconds in zip(self._sums, self._seconds.values(), strict=True):
@@ -72,8 +68,9 @@ class Meter:
         if phase == "start":
             self._gc_began = time.perf_counter()
         else:
-            self.add(Counter.GC_COLLECTIONS)
-            self.add(Counter.GC_PAUSE_US, int((time.perf_counter() - self._gc_began) * 1e6))
+            pause = time.perf_counter() - self._gc_began
+            self._counters[Counter.GC_COLLECTIONS] += 1
+            self._counters[Counter.GC_PAUSE_US] += int(pause * 1e6)
 
 
 def install(slot: Slot, state: ServerState, values: Mapping[str, Any]) -> Meter | None:

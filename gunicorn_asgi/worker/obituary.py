@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from gunicorn.glogging import Logger
 
+from gunicorn_asgi.protocol.identity import name_of
 from gunicorn_asgi.protocol.lifecycle import WorkerState
 from gunicorn_asgi.worker.openrequests import OpenEntry
 from gunicorn_asgi.worker.scoreboard import Cell, Scoreboard, Slot
@@ -46,9 +47,8 @@ def in_words(entries: Sequence[OpenEntry], most: int) -> list[str]:
     now = time.monotonic_ns()
     words = []
     for each in entries[:most]:
-        # !r escapes what could forge a line or a terminal sequence, as in protocol/identity.py.
-        name = f" (request {each.request_id})" if each.request_id else ""
         client = f" of {each.client}" if each.client else ""
         age = (now - each.began_ns) / 1e9
-        words.append(f"{each.method} {each.target!r}{name}{client}, {age:.1f} s old")
+        name = name_of(each.method, each.target, each.request_id)
+        words.append(f"{name}{client}, {age:.1f} s old")
     return [*words, f"and {len(entries) - most} more"] if len(entries) > most else words

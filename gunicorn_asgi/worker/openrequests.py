@@ -11,10 +11,8 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from gunicorn_asgi.aio.state import Scope
-from gunicorn_asgi.protocol.head import RequestHead
+from gunicorn_asgi.aio.state import Owner
 
 __all__ = ["ENTRIES", "TABLE_SIZE", "OpenEntry", "OpenRequests", "read_table"]
 
@@ -28,13 +26,6 @@ _BEGAN = struct.Struct("<q")
 # Looked up once: these run twice a request.
 _pack, _pack_began, _now = _ENTRY.pack_into, _BEGAN.pack_into, time.monotonic_ns
 TABLE_SIZE = ENTRIES * _ENTRY.size
-
-
-class Owner(Protocol):
-    """Runs in: worker. What runs an application's task: ``HTTPCycle``, ``WebSocketChannel``."""
-
-    head: RequestHead
-    scope: Scope
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ completes "... is not ".
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
+
+from gunicorn_asgi.protocol.peer import Networks
 
 __all__ = [
     "FORWARDED_FIELDS",
@@ -151,28 +152,31 @@ def field(value: object) -> str:
     return name
 
 
+def _texts(value: object, allowed: str) -> tuple[str, ...]:
+    """A list, or a text with commas, as texts that are not empty."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not (isinstance(parts, (list, tuple)) and all(isinstance(each, str) for each in parts)):
+        raise ValueError(allowed)
+    return tuple(each.strip() for each in parts if each.strip())
+
+
 def forwarded_fields(value: object) -> tuple[str, ...]:
     """Runs in: master. Some of ``FORWARDED_FIELDS``."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, (list, tuple)) and all(isinstance(each, str) for each in parts):
-        names = tuple(each.strip().lower() for each in parts if each.strip())
-        if set(names) <= set(FORWARDED_FIELDS):
-            return names
-    raise ValueError(f"a list of {', '.join(FORWARDED_FIELDS)}")
+    allowed = f"a list of {', '.join(FORWARDED_FIELDS)}"
+    names = tuple(each.lower() for each in _texts(value, allowed))
+    if not set(names) <= set(FORWARDED_FIELDS):
+        raise ValueError(allowed)
+    return names
 
 
 def networks(value: object) -> tuple[str, ...]:
     """Runs in: master. IP addresses and networks, or "*"."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not (isinstance(parts, (list, tuple)) and all(isinstance(each, str) for each in parts)):
-        raise ValueError("a list of IP addresses and networks, or *")
-    names = tuple(each.strip() for each in parts if each.strip())
+    allowed = "a list of IP addresses and networks, or *"
+    names = _texts(value, allowed)
     try:
-        for name in names:
-            if name != "*":
-                ipaddress.ip_network(name)
+        Networks.parse(names)
     except ValueError as exc:
-        raise ValueError(f"a list of IP addresses and networks, or *: {exc}") from None
+        raise ValueError(f"{allowed}: {exc}") from None
     return names
 
 

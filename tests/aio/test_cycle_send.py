@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gunicorn_asgi.aio.state import Policy
 from gunicorn_asgi.protocol.errors import ClientDisconnected
 from kit.rig import (
     Message,
@@ -289,3 +290,42 @@ async def test_request_is_announced_before_the_application_runs() -> None:
     client.get("/a")
     await client.response()
     assert order == ["GET/a", "app"]
+
+
+@pytest.mark.parametrize("field", [b"", b"x-request-id"], ids=["alone", "with an id"])
+@pytest.mark.parametrize("headers", [[5], [(b"a",)], [(b"a", b"b", b"c")]], ids=repr)
+@both_loops
+async def test_headers_that_are_no_pairs_are_the_applications_mistake(
+    headers: list[object], field: bytes
+) -> None:
+    """With and without an access log, with and without a field of ours behind them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    for logged in (True, False):
+        rig = Rig(app, policy=Policy(request_id_response=field))
+        if not logged:
+            rig.state.on_complete = None
+        client = rig.connect()
+        client.get()
+        assert (await client.response()).status == 500
+        (line,) = rig.complaints
+        assert line.startswith("The application raised LocalProtocolError")
+
+
+@both_loops
+async def test_the_applications_own_list_of_headers_is_left_alone() -> None:
+    """It may send the same one again; a request's id is not its."""
+    headers = [(b"x-own", b"1")]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    rig = Rig(app, policy=Policy(request_id_response=b"x-request-id"))
+    rig.state.on_complete = None
+    client = rig.connect()
+    client.get()
+    assert (await client.response()).status == 200
+    assert headers == [(b"x-own", b"1")]

@@ -5,7 +5,7 @@ The fields of ``Report`` and ``WorkerRow`` are an interface: docs/command-line.m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from gunicorn_asgi.protocol.lifecycle import (
@@ -17,7 +17,7 @@ from gunicorn_asgi.protocol.lifecycle import (
 )
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
-__all__ = ["Report", "WorkerRow", "as_table", "duration", "lag_ms", "look"]
+__all__ = ["Report", "WorkerRow", "as_table", "columns", "duration", "lag_ms", "look"]
 
 # Workers beat at least once a second (milliseconds). What is beyond it is lag that the worker
 # itself cannot tell yet, because its loop does not turn.
@@ -171,18 +171,26 @@ def _seconds(ms: int) -> float:
 def as_table(report: Report) -> str:
     """Runs in: command line. The report for people."""
     cells = [_COLUMNS, *(_cells(row) for row in report.workers)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [_headline(report), ""]
-    for row in cells:
-        # Words to the left, numbers to the right.
-        padded = (
-            text.ljust(width) if index == 2 else text.rjust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(padded).rstrip())
+    lines = [_headline(report), "", *columns(cells, left={2})]
     if report.reason:
         lines += ["", report.reason.splitlines()[-1]]
     return "\n".join(lines)
+
+
+def columns(rows: Sequence[Sequence[str]], left: Set[int]) -> list[str]:
+    """Runs in: command line. A line for each row: words to the left, numbers to the right.
+
+    ``left`` are the numbers of the columns that hold words.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = (
+            text.ljust(width) if index in left else text.rjust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(padded).rstrip())
+    return lines
 
 
 def _headline(report: Report) -> str:

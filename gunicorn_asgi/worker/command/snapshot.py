@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gunicorn_asgi.worker.command.report import duration, look
+from gunicorn_asgi.worker.atoms import printable
+from gunicorn_asgi.worker.command.report import columns, duration, look
 from gunicorn_asgi.worker.counters import BOUNDS, CLASSES, Counter
 from gunicorn_asgi.worker.metrics import Figures
 from gunicorn_asgi.worker.scoreboard import Cell, Scoreboard
@@ -97,28 +98,12 @@ def requests_table(board: Scoreboard) -> str:
             (
                 _age(each.age_s),
                 str(each.pid),
-                _printable(each.client) or "-",
-                _printable(each.request_id) or "-",
-                _printable(f"{each.method} {target}"),
+                printable(each.client) or "-",
+                printable(each.request_id) or "-",
+                printable(f"{each.method} {target}"),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        padded = (
-            text.rjust(width) if index < 2 else text.ljust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """A target may hold what drives a terminal (CWE-117)."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in text
-    )
+    return "\n".join(columns(cells, left={2, 3, 4}))
 
 
 def _age(seconds: float) -> str:

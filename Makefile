@@ -9,6 +9,8 @@
 #   make autobahn the Autobahn suite for WebSockets   LOOPS=uvloop  CASES="1.* 9.3.1"  CASES=short
 #   make bench    compare with other servers          ARGS="--workloads ws-64,hello --rounds 9"
 #   make bench-scale  ten thousand idle WebSockets    ARGS="--sockets 1000 --idle 10"
+#   make bench-footprint  memory, start-up, fairness  ARGS="--connections 1000 --starts 3"
+#   make budget   frames and allocations per request
 #   make clean    remove what make has made
 
 PYTHON ?= python3
@@ -39,7 +41,7 @@ define pytest
 { $(1) -n $(JOBS) --dist worksteal $(2) || $(1) --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: help run test lint matrix coverage fuzz autobahn bench bench-scale clean
+.PHONY: help run test lint matrix coverage fuzz autobahn bench bench-scale bench-footprint budget clean
 .DELETE_ON_ERROR:
 
 help:
@@ -78,6 +80,12 @@ bench: .venvs/bench/.installed
 
 bench-scale: .venvs/bench/.installed
 	.venvs/bench/bin/python bench/scale.py $(ARGS)
+
+bench-footprint: .venvs/bench/.installed
+	.venvs/bench/bin/python bench/footprint.py $(ARGS)
+
+budget: $(VENV)/.with-nothing
+	$(BIN)/python bench/budget.py
 
 clean:
 	rm -rf $(VENV) .venvs dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["cores", "cpu_seconds", "memory", "pinned", "raise_descriptors", "tree"]
+__all__ = ["cores", "cpu_seconds", "memory", "pinned", "raise_descriptors", "settled", "tree"]
 
 _PROC = Path("/proc")
 _TICK: int = os.sysconf("SC_CLK_TCK")
@@ -45,6 +46,18 @@ def memory(pid: int) -> int:
     return size
 
 
+def settled(pid: int) -> int:
+    """``memory()`` once it has stopped changing."""
+    before = memory(pid)
+    for _ in range(20):
+        time.sleep(0.25)
+        now = memory(pid)
+        if abs(now - before) < 64 * 1024:
+            break
+        before = now
+    return now
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat behind the name (proc(5)); none if the process is gone."""
     try:
@@ -61,10 +74,10 @@ def cores() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started in here runs on ``core``, with all its children."""
+def pinned(core: int | None) -> Iterator[None]:
+    """What is started in here runs on ``core``, with all its children; None: on any."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     try:
         yield
     finally:

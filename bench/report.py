@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Sample", "Series", "compared", "detail", "markdown", "summary"]
+__all__ = ["Sample", "Series", "best", "compared", "detail", "markdown", "read", "summary", "write"]
 
 
 class Sample(NamedTuple):
@@ -79,6 +81,30 @@ def compared(series: Series, other: Series | None) -> tuple[float, float]:
     return rate, statistics.median(_ratio(one.cpu, two.cpu) for one, two in rounds)
 
 
+def write(results: dict[str, list[Series]], path: Path) -> None:
+    """Keep all samples in a file, in JSON."""
+    plain = {
+        workload: {
+            each.server: {"kind": each.kind, "samples": [s._asdict() for s in each.samples]}
+            for each in rows
+        }
+        for workload, rows in results.items()
+    }
+    path.write_text(json.dumps(plain, indent=1) + "\n")
+
+
+def read(path: Path) -> dict[str, list[Series]]:
+    """What ``write()`` has kept."""
+    plain = json.loads(path.read_text())
+    return {
+        workload: [
+            Series(server, row["kind"], [Sample(**each) for each in row["samples"]])
+            for server, row in rows.items()
+        ]
+        for workload, rows in plain.items()
+    }
+
+
 def _ratio(one: float, other: float) -> float:
     return one / other if other else 0.0
 
@@ -119,24 +145,37 @@ def detail(rows: Sequence[Series], baseline: str) -> str:
     return markdown(head, lines)
 
 
-def summary(results: dict[str, list[Series]], baseline: str) -> str:
-    """All workloads: ours against ``baseline`` and against the best of the peers."""
-    head = (
-        *("workload", "server", f"rate / {baseline}", f"CPU / {baseline}"),
-        *("rate / best peer", "best peer"),
-    )
+def best(rows: Iterable[Series]) -> Series | None:
+    """The fastest of the peers."""
+    return max((each for each in rows if each.kind == "peer"), key=_rate, default=None)
+
+
+def _rate(series: Series) -> float:
+    return series.rate
+
+
+def summary(results: dict[str, list[Series]], baseline: str, others: Sequence[str] = ()) -> str:
+    """All workloads: ours against ``baseline``, ``others`` and the best of the peers.
+
+    Rates, and CPU time in parentheses, as multiples of theirs.
+    """
+    columns = [baseline, *others]
+    head = ["workload", "server", "per second", *(f"/ {name}" for name in columns)]
     lines = []
     for workload, rows in results.items():
-        base = _named(rows, baseline)
-        peers = [each for each in rows if each.kind == "peer"]
-        best = max(peers, key=lambda each: each.rate, default=None)
+        fastest = best(rows)
         for each in rows:
-            if each.kind == "ours":
-                rate, cpu = compared(each, base)
-                name = best.server if best else "-"
-                numbers = [_times(rate), _times(cpu), _times(compared(each, best)[0])]
-                lines.append([workload, each.server, *numbers, name])
-    return markdown(head, lines)
+            if each.kind != "ours":
+                continue
+            cells = [_pair(compared(each, _named(rows, name))) for name in columns]
+            cells += [_pair(compared(each, fastest)), fastest.server if fastest else "-"]
+            lines.append([workload, each.server, f"{each.rate:,.0f}", *cells])
+    return markdown([*head, "/ best peer", "best peer"], lines)
+
+
+def _pair(ratios: tuple[float, float]) -> str:
+    rate, cpu = ratios
+    return f"{rate:.2f} ({cpu:.2f})" if rate else "-"
 
 
 def _times(ratio: float) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from procs import cores, cpu_seconds, memory, pinned, raise_descriptors
+from procs import cores, cpu_seconds, pinned, raise_descriptors, settled
 from report import markdown
 from servers import BASELINE, SERVERS, Running, Server, start
 
@@ -109,18 +109,6 @@ def _closed_by(crowd: _Crowd, pid: int, number: signal.Signals) -> str:
     return f"{told['last'] - begun:.2f} s ({codes})"
 
 
-def _settled(running: Running) -> int:
-    """Memory once it has stopped changing, in bytes."""
-    before = memory(running.pid)
-    for _ in range(20):
-        time.sleep(0.25)
-        now = memory(running.pid)
-        if abs(now - before) < 64 * 1024:
-            break
-        before = now
-    return now
-
-
 def _measure(case: Case, options: argparse.Namespace) -> list[str]:
     server: Server = next(each for each in SERVERS if each.name == case.server)
     count: int = options.sockets
@@ -128,10 +116,10 @@ def _measure(case: Case, options: argparse.Namespace) -> list[str]:
     with start(server, options.server_core, case.extra) as running:
         with _crowd(running, _WARM_UP, options.load_core):
             pass
-        before, cpu = _settled(running), cpu_seconds(running.pid)
+        before, cpu = settled(running.pid), cpu_seconds(running.pid)
         with _crowd(running, count, options.load_core) as crowd:
             opening = (cpu_seconds(running.pid) - cpu) / count
-            each = (_settled(running) - before) / count
+            each = (settled(running.pid) - before) / count
             cpu, begun = cpu_seconds(running.pid), time.monotonic()
             time.sleep(options.idle)
             cpu, passed = cpu_seconds(running.pid) - cpu, time.monotonic() - begun

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +60,7 @@ class FakeOwner:
 
     head: RequestHead
     scope: dict[str, Any]
-    place: int = 0
+    task: asyncio.Task[None] | None = None
 
 
 def owner(
@@ -67,4 +69,5 @@ def owner(
     """A request that a worker is busy with."""
     head = RequestHead(method, target.encode("latin-1"), "1.1", [], keep_alive=True)
     head.request_id = request_id
+    head.received = time.monotonic()
     return FakeOwner(head, {"client": client})

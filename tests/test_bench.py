@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import re
 import subprocess
@@ -11,31 +9,23 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
+from benches import BENCH, environment, imported
 from gunicorn_asgi.protocol.deflate import Inflater, negotiate
 from gunicorn_asgi.protocol.frames import FrameReader
 from kit.waiting import wait_until
 
 __all__: list[str] = []
 
-BENCH = Path(__file__).resolve().parent.parent / "bench"
-NAMES = ("procs", "report", "servers", "workloads", "wsload", "compare")
-
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[SimpleNamespace]:
-    """Its modules, which are scripts side by side; afterwards nobody else finds them."""
-    sys.path.insert(0, str(BENCH))
-    try:
-        modules: dict[str, ModuleType] = {name: importlib.import_module(name) for name in NAMES}
-        yield SimpleNamespace(**modules)
-    finally:
-        sys.path.remove(str(BENCH))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    """Its modules."""
+    with imported("procs", "report", "servers", "workloads", "wsload", "compare") as modules:
+        yield modules
 
 
 def cells(table: str) -> list[list[str]]:
@@ -82,7 +72,10 @@ def test_a_workload_is_told_against_the_baseline(bench: SimpleNamespace) -> None
 
 
 def test_the_best_peer_is_no_limit_and_not_one_of_ours(bench: SimpleNamespace) -> None:
-    """The fastest of the peers, by rate; of each of ours there is a line."""
+    """The fastest of the peers, by rate; of each of ours there is a line, and a column of others.
+
+    What did not take part has an empty one.
+    """
     rows = [
         series(bench, "we", "ours", (300.0, 1e-4)),
         series(bench, "we, plain", "ours", (90.0, 2e-4)),
@@ -90,14 +83,21 @@ def test_the_best_peer_is_no_limit_and_not_one_of_ours(bench: SimpleNamespace) -
         series(bench, "others", "peer", (150.0, 4e-4)),
         series(bench, "C", "limit", (900.0, 1e-5)),
     ]
-    told = cells(bench.report.summary({"echo": rows}, "they"))
+    told = cells(bench.report.summary({"echo": rows}, "they", ["others", "nobody"]))
     assert told == [
-        ["echo", "we", "3.00", "0.50", "2.00", "others"],
-        ["echo", "we, plain", "0.90", "1.00", "0.60", "others"],
+        ["echo", "we", "300", "3.00 (0.50)", "2.00 (0.25)", "-", "2.00 (0.25)", "others"],
+        ["echo", "we, plain", "90", "0.90 (1.00)", "0.60 (0.50)", "-", "0.60 (0.50)", "others"],
     ]
     assert cells(bench.report.summary({"echo": rows[:1]}, "they")) == [
-        ["echo", "we", "-", "-", "-", "-"]
+        ["echo", "we", "300", "-", "-", "-"]
     ]
+
+
+def test_samples_are_kept_and_read_again(bench: SimpleNamespace, tmp_path: Path) -> None:
+    """For a chart of a run that was made before."""
+    rows = [series(bench, "we", "ours", (2.0, 1.0)), series(bench, "they", "peer", (1.0, 1.0))]
+    bench.report.write({"echo": rows}, tmp_path / "samples.json")
+    assert bench.report.read(tmp_path / "samples.json") == {"echo": rows}
 
 
 def test_cpu_time_is_that_of_the_whole_tree(bench: SimpleNamespace) -> None:
@@ -131,6 +131,16 @@ def test_workloads_are_chosen_by_name(bench: SimpleNamespace, names: str, found:
     assert [each.name for each in bench.compare._chosen(known, names)] == found
 
 
+def test_some_servers_want_to_be_named(bench: SimpleNamespace) -> None:
+    """A slow peer takes as much time as a fast one."""
+    names = [each.name for each in bench.compare._chosen(bench.servers.SERVERS, "")]
+    assert "hypercorn" not in names
+    assert bench.servers.BASELINE in names
+    assert set(bench.servers.OTHERS) < set(names)
+    (named,) = bench.compare._chosen(bench.servers.SERVERS, "hypercorn")
+    assert named.name == "hypercorn"
+
+
 def test_an_unknown_name_is_no_choice(bench: SimpleNamespace) -> None:
     """A misspelled workload must not look like one that was measured."""
     with pytest.raises(SystemExit, match=r"'helo' is none of .*hello"):
@@ -145,6 +155,18 @@ def test_every_workload_has_two_servers_and_a_name_of_its_own(bench: SimpleNames
         speak = [each for each in bench.servers.SERVERS if workload.needs in each.speaks]
         assert {"ours", "peer"} <= {each.kind for each in speak}, workload.name
         assert bench.servers.BASELINE in {each.name for each in speak}
+
+
+def test_documents_name_every_workload_and_server(bench: SimpleNamespace) -> None:
+    """In the first column of a table."""
+    text = (BENCH.parent / "docs" / "performance.md").read_text()
+    told = {
+        name
+        for cell in re.findall(r"^\| (.+?) \|", text, re.MULTILINE)
+        for name in cell.split(", ")
+    }
+    for known in (bench.workloads.WORKLOADS, bench.servers.SERVERS):
+        assert {each.name for each in known} <= told
 
 
 # -- what is sent ----------------------------------------------------------------------------------
@@ -180,22 +202,48 @@ def test_compressed_load_fits_any_stream(bench: SimpleNamespace) -> None:
 
 @pytest.mark.live
 @pytest.mark.slow
-def test_one_command_gives_a_table(tmp_path: Path) -> None:
-    """A server, a load, and numbers of both; how large they are decides nothing."""
-    kept = tmp_path / "samples.json"
-    selection = "--servers gunicorn_asgi --workloads ws-64 --rounds 1 --seconds 0.2"
+def test_one_command_gives_a_table(bench: SimpleNamespace, tmp_path: Path) -> None:
+    """Servers, loads, and numbers of both; how large they are decides nothing."""
+    kept, drawn = tmp_path / "samples.json", tmp_path / "chart.svg"
+    selection = "--servers gunicorn_asgi* --workloads ws-64,hello-unix --quick --seconds 0.2"
+    files = ("--json", str(kept), "--svg", str(drawn))
     done = subprocess.run(
-        [sys.executable, str(BENCH / "compare.py"), *selection.split(), "--json", str(kept)],
+        [sys.executable, str(BENCH / "compare.py"), *selection.split(), *files],
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^Python 3\.\d+\.\d+, gunicorn \d+", done.stdout)
-    title, table = re.findall(r"^### (.+)\n\n((?:\|.+\n)+)", done.stdout, re.MULTILINE)[0]
-    ((name, rate, *_),) = cells(table)
-    assert (title, name) == ("ws-64", "gunicorn_asgi")
-    assert int(rate.replace(",", "")) > 0
-    ((sample,),) = json.loads(kept.read_text())["ws-64"].values()
-    assert 0 < sample["cpu"] < 1
+    tables = re.findall(r"^### (.+)\n\n((?:\|.+\n)+)", done.stdout, re.MULTILINE)
+    found = {title: [row[0] for row in cells(table)] for title, table in tables}
+    assert found == {
+        "ws-64": ["gunicorn_asgi", "gunicorn_asgi-plain"],
+        "hello-unix": ["gunicorn_asgi"],
+        "All": ["ws-64", "ws-64", "hello-unix"],
+    }
+    samples = bench.report.read(kept)
+    assert [len(each.samples) for rows in samples.values() for each in rows] == [1, 1, 1]
+    assert all(each.rate > 0 and 0 < each.cpu < 1 for rows in samples.values() for each in rows)
+    assert drawn.read_text().startswith("<svg ")
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_the_footprint_of_a_server_is_a_table() -> None:
+    """A start, memory, and a burst that four workers share."""
+    selection = "--servers gunicorn_asgi --starts 1 --connections 50 --bursts 1 --burst 8"
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "footprint.py"), *selection.split()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    ((name, seconds, _, cpu, size, _, busiest, worst),) = cells(done.stdout.partition("\n\n")[2])
+    assert name == "gunicorn_asgi"
+    assert 0 < float(cpu) < float(seconds) * len(os.sched_getaffinity(0)) + 1
+    assert float(size) > 1
+    assert 1 <= float(busiest) == float(worst) <= 4

@@ -13,7 +13,7 @@ from gunicorn_asgi.aio.messages import (
     header_pairs,
     no_message,
 )
-from gunicorn_asgi.aio.state import ASGIApp, Message
+from gunicorn_asgi.aio.state import ASGIApp, Message, Progress
 from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import named
@@ -42,7 +42,6 @@ class WebSocketChannel:
         head: the opening handshake.
         scope: its ASGI scope; until there is one, what is known for the access log.
         task: the application.
-        place: see ``Owner``.
     """
 
     __slots__ = (
@@ -55,7 +54,6 @@ class WebSocketChannel:
         "_protocol",
         "_waiters",
         "head",
-        "place",
         "scope",
         "task",
     )
@@ -64,7 +62,6 @@ class WebSocketChannel:
         self._protocol = protocol
         self.head = head
         self.scope: dict[str, Any] = {}
-        self.place = 0
         self.task: asyncio.Task[None] | None = None
         # Incoming
         self._incoming: deque[Message] = deque()
@@ -89,9 +86,8 @@ class WebSocketChannel:
         self.scope = scope
         state = self._protocol.state
         self._incoming.append({"type": "websocket.connect"})
-        self.task = state.start_task(self._run(app), self)
+        state.start_task(self._run(app), self).add_done_callback(self._task_done)
         state.websocket_tasks += 1
-        self.task.add_done_callback(self._task_done)
 
     def put(self, messages: list[str | bytes]) -> bool:
         """Messages have come in; whether no more should be read for now."""
@@ -227,8 +223,8 @@ class WebSocketChannel:
 
     def _deny(self, message: Message) -> None:
         headers = header_pairs(message)
-        encoder = ResponseEncoder(self.head.method, self.head.version)
-        encoder.start(message.get("status", 0), headers)
+        status = message.get("status", 0)
+        encoder = ResponseEncoder(self.head.method, self.head.version, status, headers)
         self._protocol.ws.fire(WebSocketEvent.DENY)
         self._encoder = encoder
         self._protocol.note_response(encoder.status, headers)
@@ -254,6 +250,10 @@ class WebSocketChannel:
 
     async def _run(self, app: ASGIApp) -> None:
         state = self._protocol.state
+        table, place = state.table, 0
+        if table is not None:
+            place = table.begin(self)
+            table.note(place, Progress.WEBSOCKET)
         try:
             if state.on_request is not None:
                 state.on_request(self.head, self.scope)
@@ -263,6 +263,8 @@ class WebSocketChannel:
         else:
             self._over(1000, 500)
         finally:
+            if table is not None:
+                table.end(place)
             if self.task is not None:
                 state.end_task(self.task)
 

@@ -13,10 +13,14 @@ taking of what was written, and the answer to a request.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import IntEnum
+from operator import attrgetter
+from typing import ClassVar
 
 from gunicorn_asgi.aio.flow import FlowControl, bytes_taken
 from gunicorn_asgi.aio.state import ServerState
+from gunicorn_asgi.protocol.limits import Limits
 
 __all__ = ["Clock", "ClockedProtocol"]
 
@@ -42,9 +46,23 @@ class Clock(IntEnum):
 _LOOK = 1.0
 # What was gathered goes out at once at this size (bytes): more in one write gains nothing.
 _GATHER = 64 * 1024
+# Pieces that are larger than this on average (bytes) are not joined, where the loop can do without.
+_APART = 16 * 1024
+
+# How long they may run; of the others ``arm()`` knows more.
+_SECONDS: dict[Clock, Callable[[Limits], float]] = {
+    Clock.FIRST_BYTE: attrgetter("first_byte"),
+    Clock.REQUEST_HEAD: attrgetter("request_head"),
+    Clock.PAUSED: lambda _: _LOOK,
+    Clock.DISCARD: attrgetter("request_head"),
+    Clock.LINGER: lambda limits: limits.linger or 1e-3,
+    Clock.PING: attrgetter("websocket_ping_interval"),
+    Clock.PONG: attrgetter("websocket_ping_timeout"),
+    Clock.CLOSING: attrgetter("websocket_close"),
+}
 
 # See protocol/exchange.py.
-_NO_CLOCK, _KEEP_ALIVE = Clock.NONE, Clock.KEEP_ALIVE
+_NO_CLOCK, _KEEP_ALIVE, _BODY, _CLOSE = Clock.NONE, Clock.KEEP_ALIVE, Clock.BODY, Clock.CLOSE
 
 
 class ClockedProtocol(asyncio.Protocol):
@@ -54,6 +72,7 @@ class ClockedProtocol(asyncio.Protocol):
         state: what the worker's connections share.
         flow: flow control, both directions; of the subclass, which knows the transport.
         deadline: when ``expire()`` wants to be called, by the loop's time; 0 for never.
+        pipelining: see ``state.Connection``.
         received: bytes of request bodies that have come in.
         written: bytes handed to the transport, or sent past it.
     """
@@ -72,6 +91,7 @@ class ClockedProtocol(asyncio.Protocol):
         "_write_mark",
         "deadline",
         "flow",
+        "pipelining",
         "received",
         "state",
         "written",
@@ -79,6 +99,8 @@ class ClockedProtocol(asyncio.Protocol):
 
     flow: FlowControl
     _transport: asyncio.Transport
+    # As much as this (bytes) is gathered of large pieces, if they need not be joined.
+    gather_large: ClassVar[int] = _GATHER
 
     def __init__(self, state: ServerState) -> None:
         # Process
@@ -93,10 +115,11 @@ class ClockedProtocol(asyncio.Protocol):
         self._write_due = 0.0
         self._write_mark = 0
         self._answer_due = 0.0
+        self.pipelining = False
         self.received = 0
         self.written = 0
         # Gathered until the end of this turn of the loop.
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._out_size = 0
 
     @property
@@ -132,25 +155,19 @@ class ClockedProtocol(asyncio.Protocol):
         """Let ``clock`` be the phase's, from now on; its seconds are those of ``Limits``."""
         self._clock = clock
         limits = self._limits
-        if clock is _KEEP_ALIVE:
-            seconds = limits.keep_alive
-        elif clock is Clock.BODY:
+        if clock is _KEEP_ALIVE:  # after each answer
+            self._phase_due = due = self._loop.time() + limits.keep_alive
+            if not due >= self.deadline > 0.0:
+                self._advance(due)
+            return
+        if clock is _BODY:
             seconds = limits.body
             self._phase_mark = self.received
-        elif clock is Clock.CLOSE:
+        elif clock is _CLOSE:
             seconds = limits.write
             self._phase_mark = self._taken()
         else:
-            seconds = {
-                Clock.FIRST_BYTE: limits.first_byte,
-                Clock.REQUEST_HEAD: limits.request_head,
-                Clock.PAUSED: _LOOK,
-                Clock.DISCARD: limits.request_head,
-                Clock.LINGER: limits.linger or 1e-3,
-                Clock.PING: limits.websocket_ping_interval,
-                Clock.PONG: limits.websocket_ping_timeout,
-                Clock.CLOSING: limits.websocket_close,
-            }[clock]
+            seconds = _SECONDS[clock](limits)
         self._phase_due = self._due(seconds) if seconds else 0.0
 
     def disarm(self) -> None:
@@ -184,14 +201,21 @@ class ClockedProtocol(asyncio.Protocol):
         """The client has caught up."""
         self._write_due = 0.0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write ``data``, gathered with whatever else this turn of the loop brings."""
         if not self._out:
             self.state.gather(self)
         self._out.append(data)
         self._out_size += len(data)
-        if self._out_size >= _GATHER:
+        size = self._out_size
+        if size >= _GATHER and (
+            size >= self.gather_large or len(data) > _GATHER or not self._goes_apart(size)
+        ):
             self.flush()
+
+    def _goes_apart(self, size: int) -> bool:
+        """Whether the ``size`` bytes that were gathered are written without joining them."""
+        return self.state.vectored and size > _APART * len(self._out)
 
     def write_alone(self, data: bytes) -> None:
         """Write ``data`` now, unless there is something to gather it with.
@@ -206,15 +230,26 @@ class ClockedProtocol(asyncio.Protocol):
             self.written += len(data)
             self._transport.write(data)
 
+    def copies_nothing(self) -> bool:
+        """Whether the transport holds what the client has not taken, and not a copy of it."""
+        return self.state.vectored and self._transport.get_extra_info("sslcontext") is None
+
     def flush(self) -> None:
         """Hand what was gathered to the transport."""
-        out = self._out
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self._out_size = 0
-            self.written += len(data)
-            self._transport.write(data)
+        out, size = self._out, self._out_size
+        if not out:
+            return
+        if self.state.before_flush is not None:
+            self.state.before_flush()
+        self._out_size = 0
+        self.written += size
+        if len(out) > 1 and size > _GATHER and self._goes_apart(size):
+            self._out = []
+            self._transport.writelines(out)
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._transport.write(data)
 
     def count_written(self, size: int) -> None:
         """``size`` bytes were sent past the transport."""
@@ -228,9 +263,13 @@ class ClockedProtocol(asyncio.Protocol):
     def close_down(self) -> None:
         """Close once everything that was written has been taken, in bounded time."""
         self.flush()
-        self._transport.close()
-        self.disarm_write()
-        self.arm(Clock.CLOSE)
+        transport = self._transport
+        transport.close()
+        self._write_due = 0.0
+        if transport.get_write_buffer_size() or transport.get_extra_info("sslcontext") is not None:
+            self.arm(_CLOSE)
+        else:
+            self.disarm()  # the loop closes it in its next turn, whatever the kernel still holds
 
     # The answer
 
@@ -280,8 +319,11 @@ class ClockedProtocol(asyncio.Protocol):
     def _due(self, seconds: float) -> float:
         due = self._loop.time() + seconds
         if due < self.deadline or not self.deadline:
-            self.deadline = due
-            deadlines = self.state.deadlines
-            if due < deadlines.horizon:
-                deadlines.soon.add(self)
+            self._advance(due)
         return due
+
+    def _advance(self, due: float) -> None:
+        self.deadline = due
+        deadlines = self.state.deadlines
+        if due < deadlines.horizon:
+            deadlines.soon.add(self)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn_asgi.aio.flow import Pause
 from gunicorn_asgi.aio.messages import APP_ERRORS, caused_by_disconnect
-from gunicorn_asgi.aio.response import SendingExchange
+from gunicorn_asgi.aio.response import NO_ENCODER, Hold, SendingExchange
+from gunicorn_asgi.aio.spawn import CAN_START_AT_ONCE
 from gunicorn_asgi.aio.state import ASGIApp, Message
 from gunicorn_asgi.protocol.accesslog import AccessRecord
 from gunicorn_asgi.protocol.errors import ClientDisconnected
@@ -26,9 +27,16 @@ _CLIENT_CLOSED_REQUEST = 499
 
 # See protocol/exchange.py.
 _WAIT, _, _BODY, _DONE, _CLOSED = Writing
-_READ, _CUT_OFF = Reading.DONE, Reading.CLOSED
+_UNREAD, _READ, _CUT_OFF = Reading
 _READ_ALL, _LOST = ExchangeEvent.READ, ExchangeEvent.LOST
 _PAUSE = Pause.BODY
+_FREE = Hold.NONE
+
+# A piece of a request body of so many bytes is handed on as it has come in. Smaller ones are
+# joined, since each receive() costs more than their copy.
+_LARGE = 32 * 1024
+# What a piece costs beside its bytes.
+_PIECE = 64
 
 
 class HTTPCycle(SendingExchange):
@@ -37,7 +45,7 @@ class HTTPCycle(SendingExchange):
     Attributes:
         scope: its ASGI scope; empty until ``begin()``.
         received: bytes of the request body that have come in.
-        place: see ``Owner``.
+        task: see ``Owner``.
     """
 
     __slots__ = (
@@ -47,19 +55,32 @@ class HTTPCycle(SendingExchange):
         "_disconnected",
         "_grace",
         "_recorded",
-        "_task",
         "_wake",
-        "place",
         "received",
         "scope",
+        "task",
     )
 
     def __init__(self, connection: HTTP1Protocol, head: RequestHead) -> None:
-        super().__init__(connection, head)
+        # All of it, instead of asking two bases: one is made for each request.
+        self._connection = connection
+        self.head = head
+        self.continued = not head.expect_continue
+        # Exchange
+        self.reading = _READ if head.complete else _UNREAD
+        self.writing = _WAIT
+        # Response
+        self.encoder = NO_ENCODER
+        self._headers = ()
+        self._sent = 0
+        self._first_byte = 0.0
+        self._pieces = 0
+        self._hold = _FREE
+        self._file = None
         # Cycle
         self.scope: dict[str, Any] = {}
         self.place = 0
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._wake: asyncio.Event | None = None
         self._recorded = False
@@ -72,24 +93,28 @@ class HTTPCycle(SendingExchange):
 
     # What the connection tells us
 
-    def begin(self, scope: dict[str, Any], app: ASGIApp | None = None) -> None:
-        """It is this request's turn: start the application, or ``app`` in its place."""
+    def begin(self, scope: dict[str, Any], app: ASGIApp) -> None:
+        """It is this request's turn: start the application."""
         self.scope = scope
         state = self._connection.state
-        self._task = state.start_task(self._run(app or state.app), self)
+        if CAN_START_AT_ONCE and self.reading is _READ:
+            state.start_at_once(self._run(app), self)
+        else:
+            # Its body is probably there, and will be read first.
+            state.start_task(self._run(app), self)
 
     def feed_body(self, data: bytes) -> None:
         """A piece of the request body came in."""
         self.continued = True  # it does not wait for a 100, or not any more
-        self._body.append(data)
-        self._body_size += len(data)
         self.received += len(data)
+        self._body_size += len(data)
         state = self._connection.state
-        if self.writing is _DONE:
-            self._body.clear()  # nobody will read it; only its size still counts
+        if self.writing is _DONE:  # nobody will read it; only its size still counts
             if self._body_size > state.limits.discard_body:
                 self._connection.linger()
-        elif self._body_size > state.limits.read_buffer:
+            return
+        self._body.append(data)
+        if self._body_size + len(self._body) * _PIECE > state.limits.read_buffer:
             self._connection.flow.pause_reading(_PAUSE)
         self._wake_up()
 
@@ -111,7 +136,7 @@ class HTTPCycle(SendingExchange):
             self._file.lose()
         if not complete:
             self._record(_CLIENT_CLOSED_REQUEST)
-        task = self._task
+        task = self.task
         if complete or task is None or task.done() or self._grace is not None:
             return
         state = self._connection.state
@@ -121,7 +146,7 @@ class HTTPCycle(SendingExchange):
 
     def time_out(self) -> None:
         """``asgi_request_timeout`` is over."""
-        task = self._task
+        task = self.task
         if task is None or self.writing in (_DONE, _CLOSED):
             return
         log = self._connection.state.log
@@ -151,6 +176,9 @@ class HTTPCycle(SendingExchange):
 
     async def _run(self, app: ASGIApp) -> None:
         state = self._connection.state
+        table = state.table
+        if table is not None:
+            self.place = table.begin(self)
         try:
             if state.on_request is not None:
                 state.on_request(self.head, self.scope)
@@ -158,12 +186,14 @@ class HTTPCycle(SendingExchange):
         except APP_ERRORS as exc:
             self._failed(exc)
         else:
-            if self.writing not in (_DONE, _CLOSED):
+            if self.writing is not _DONE and self.writing is not _CLOSED:
                 self._log_error("returned without completing the response", None)
                 self._abandon(500)
         finally:
-            if self._task is not None:
-                state.end_task(self._task)
+            if table is not None:
+                table.end(self.place)
+            if self.task is not None:
+                state.end_task(self.task)
 
     def _failed(self, exc: BaseException) -> None:
         if not self._connection.state.loop.is_running():
@@ -197,9 +227,10 @@ class HTTPCycle(SendingExchange):
 
     def refuse(self, status: int) -> None:
         """Answer for the application, which has sent nothing that left the worker."""
+        state = self._connection.state
         data = error_response(
             status,
-            self._connection.state.date_line(),
+            state.date_line(),
             version=self.head.version,
             method=self.head.method,
             headers=self.id_fields([]),
@@ -209,9 +240,9 @@ class HTTPCycle(SendingExchange):
         # Not DONE: an application that is not over must learn that nobody listens any more.
         self.lose()
 
-    def complete(self) -> None:
-        """The last byte of the response is written."""
-        self._record(self.encoder.status)
+    def complete(self, now: float = 0.0) -> None:
+        """The last byte of the response is written, at ``now`` if that is known."""
+        self._record(self.encoder.status, now)
         self._body.clear()
         if self._wake is not None:
             self._wake_up()
@@ -238,20 +269,38 @@ class HTTPCycle(SendingExchange):
 
     def _take_body(self) -> Message:
         pieces = self._body
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._body_size = 0
-        complete = self.reading is _READ
-        self._delivered = complete
-        self._connection.flow.resume_reading(_PAUSE)
+        if len(pieces) == 1:
+            body = pieces.pop()
+            self._body_size = 0
+        else:
+            body = self._join_pieces()
+            self._body_size -= len(body)
+        self._delivered = complete = self.reading is _READ and not pieces
+        if self._body_size <= self._connection.state.limits.read_buffer:
+            self._connection.flow.resume_reading(_PAUSE)
         return {"type": "http.request", "body": body, "more_body": not complete}
+
+    def _join_pieces(self) -> bytes:
+        """Take one large piece, or the small ones in front of it."""
+        pieces = self._body
+        count = 0
+        for piece in pieces:
+            if len(piece) >= _LARGE:
+                break
+            count += 1
+        if not count and pieces:
+            return pieces.pop(0)
+        body = b"".join(pieces[:count])
+        del pieces[:count]
+        return body
 
     def _wake_up(self) -> None:
         if self._wake is not None:
             self._wake.set()
             self._wake = None
 
-    def _record(self, status: int) -> None:
+    def _record(self, status: int, now: float = 0.0) -> None:
+        """Count it, and tell the access log; ``now``, if it is known, by ``ServerState.clock``."""
         state = self._connection.state
         if self._recorded:
             return
@@ -259,7 +308,7 @@ class HTTPCycle(SendingExchange):
         sent = self._sent if self._file is None else self._sent + self._file.sent
         state.totals.bytes_sent += sent
         state.totals.bytes_received += self.received
-        duration = state.clock() - self.head.received
+        duration = (now or state.clock()) - self.head.received
         if state.meter is not None:
             state.meter.request(status, duration)
         if state.on_complete is not None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from gunicorn_asgi.aio.http1 import HTTP1Protocol
 from gunicorn_asgi.aio.listener import Listener
+from gunicorn_asgi.aio.opening import Opening
 from gunicorn_asgi.aio.state import ServerState
 
 __all__ = ["Fairness"]
@@ -36,7 +37,7 @@ class Fairness:
         self,
         state: ServerState,
         listeners: list[Listener],
-        opening: Mapping[asyncio.Task[None], float],
+        opening: Mapping[Opening, float],
     ) -> None:
         """``opening``: who is not a connection yet, and since when by the loop's time."""
         self._state = state
@@ -75,14 +76,14 @@ class Fairness:
         idle = sorted((each for each in fresh if each.idle), key=_due)[:count]
         silent = self._silent()[: count - len(idle)]
         busy = [each for each in fresh if not each.idle][: count - len(idle) - len(silent)]
-        for task in silent:
-            task.cancel()
+        for each in silent:
+            each.cancel()
         for connection in (*idle, *busy):
             connection.retire()
 
-    def _silent(self) -> list[asyncio.Task[None]]:
+    def _silent(self) -> list[Opening]:
         limit = self._state.loop.time() - _PATIENCE
-        return [task for task, since in self._opening.items() if since <= limit]
+        return [each for each, since in self._opening.items() if since <= limit]
 
 
 def _due(connection: HTTP1Protocol) -> float:

@@ -87,6 +87,7 @@ def owner_of(state: ServerState, frames: Iterable[FrameType]) -> Owner | None:
     running = state.tasks.copy()
     task = asyncio.current_task(state.loop)
     owner = running.get(task) if task is not None else None
+    owner = owner or state.starting
     if owner is not None or task is None:
         return owner
     # Another task: one that the application has started, as Starlette's BaseHTTPMiddleware does
@@ -137,6 +138,8 @@ def tasks(loop: asyncio.AbstractEventLoop, state: ServerState | None) -> list[Ta
     views = []
     for task in asyncio.all_tasks(loop):
         owner = owners.get(task)
+        if owner is None and state is not None and task is current:
+            owner = state.starting
         request = whose(owner, now) if owner is not None else ""
         views.append(TaskView(task.get_name(), request, task is current, _lines(task.get_coro())))
     return sorted(views, key=lambda view: (not view.request, len(view.name), view.name))

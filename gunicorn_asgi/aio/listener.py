@@ -14,7 +14,45 @@ if TYPE_CHECKING:
     from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
     from gunicorn_asgi.protocol.proxy import ProxyHeader
 
-__all__ = ["Listener"]
+__all__ = ["Address", "Listener"]
+
+# What accept(2) says of the peer: a path, mostly empty, on a unix socket.
+Address = tuple[Any, ...] | str | bytes
+
+
+class _Stream(socket.socket):
+    """An accepted connection: what kind it is need not be asked.
+
+    ``socket.socket`` makes an enum member whenever it is, which is five times a connection, half a
+    microsecond each.
+    """
+
+    __slots__ = ()
+
+    type = socket.SOCK_STREAM
+
+
+class _Stream4(_Stream):
+    __slots__ = ()
+
+    family = socket.AF_INET
+
+
+class _Stream6(_Stream):
+    __slots__ = ()
+
+    family = socket.AF_INET6
+
+
+class _StreamUnix(_Stream):
+    __slots__ = ()
+
+    family = socket.AF_UNIX
+
+
+_KINDS: dict[int, type[_Stream4 | _Stream6 | _StreamUnix]] = {
+    kind.family: kind for kind in (_Stream4, _Stream6, _StreamUnix)
+}
 
 
 class Listener:
@@ -28,7 +66,7 @@ class Listener:
             it is not known.
     """
 
-    __slots__ = ("_path", "server_cert", "sock", "tls")
+    __slots__ = ("_accept", "_kind", "_path", "server_cert", "sock", "tls")
 
     def __init__(
         self,
@@ -39,11 +77,25 @@ class Listener:
         self.sock = sock
         self.tls = tls
         self.server_cert = server_cert
+        self._kind = _KINDS.get(sock.family)
+        # Of the standard library alone, which has it from Python 3.0 on; see accept().
+        self._accept = getattr(sock, "_accept", None) if type(sock) is socket.socket else None
         self._path: str | None = None
         if sock.family == socket.AF_UNIX:
             name = sock.getsockname()
             # An abstract socket's name comes as bytes, with a leading NUL.
             self._path = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+    def accept(self) -> tuple[socket.socket, Address]:
+        """Accept one connection, as ``socket.accept()`` does in twice the time.
+
+        Raises:
+            OSError: see accept(2).
+        """
+        if self._accept is None or self._kind is None:
+            return self.sock.accept()
+        fd, address = self._accept()
+        return self._kind(self._kind.family, socket.SOCK_STREAM, 0, fd), address
 
     @property
     def is_unix(self) -> bool:

@@ -6,20 +6,68 @@ import asyncio
 import functools
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn_asgi.aio.http1 import HTTP1Protocol
-from gunicorn_asgi.aio.listener import Listener
+from gunicorn_asgi.aio.listener import Address, Listener
 from gunicorn_asgi.aio.proxied import read_proxy_header
 from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.proxy import ProxyHeader
 
-__all__ = ["Address", "open_connection"]
+__all__ = ["Opening", "PlainOpening", "open_connection"]
 
-# What accept(2) says of the peer: a path, mostly empty, on a unix socket.
-Address = tuple[Any, ...] | str | bytes
+
+class PlainOpening:
+    """Makes a connection where nobody has to be waited for, and so without a Task.
+
+    A plain connection is there with the next turn of the loop. A Task for that costs as much again:
+    its context, its name, the set of all Tasks, and a turn before its first step. What runs here
+    may not ask for the current Task, and the loops do not.
+    """
+
+    __slots__ = ("_coroutine", "_done", "_future", "_sock", "_state")
+
+    def __init__(
+        self,
+        state: ServerState,
+        listener: Listener,
+        sock: socket.socket,
+        done: Callable[[PlainOpening], None],
+    ) -> None:
+        """``done`` is called with this once there is a connection, or will be none."""
+        self._state = state
+        self._sock = sock
+        self._done = done
+        self._future: asyncio.Future[Any] | None = None
+        make = functools.partial(HTTP1Protocol, state, listener)
+        self._coroutine = state.loop.connect_accepted_socket(make, sock, ssl=None)
+
+    def step(self, _future: asyncio.Future[Any] | None = None) -> None:
+        """Begin; and go on when what it waits for is there. Raises nothing, as below."""
+        try:
+            future: asyncio.Future[Any] = self._coroutine.send(None)
+        except StopIteration:
+            pass
+        except (OSError, asyncio.CancelledError) as exc:
+            _failed(self._state, self._sock, exc)
+        else:
+            self._future = future
+            future.add_done_callback(self.step)
+            return
+        self._future = None
+        self._done(self)
+
+    def cancel(self) -> None:
+        """As ``Task.cancel()``: what it waits for raises a CancelledError, in the next turn."""
+        if self._future is not None:
+            self._future.cancel()
+
+
+# What is not a connection yet, by who makes it one.
+Opening = asyncio.Task[None] | PlainOpening
 
 
 async def open_connection(
@@ -32,6 +80,7 @@ async def open_connection(
     try:
         proxied, early = None, b""
         if state.proxy.versions:
+            sock.setblocking(False)  # else the loops do that
             proxied, early = await _read_header(state, listener, sock, address)
         tls = listener.tls  # that of this very moment
         await state.loop.connect_accepted_socket(
@@ -48,9 +97,13 @@ async def open_connection(
     except (OSError, UnicodeError, asyncio.CancelledError) as exc:
         # ssl.SSLError is an OSError: a peer that does not speak TLS, or left in between. The
         # loops read the client's certificate for themselves, and one with odd names is too much.
-        sock.close()
-        state.totals.refused_connections += 1
-        state.log.debug("A connection could not be opened: %r", exc)
+        _failed(state, sock, exc)
+
+
+def _failed(state: ServerState, sock: socket.socket, exc: BaseException) -> None:
+    sock.close()
+    state.totals.refused_connections += 1
+    state.log.debug("A connection could not be opened: %r", exc)
 
 
 async def _read_header(

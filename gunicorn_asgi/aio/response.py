@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from gunicorn_asgi.aio.filesend import FileSend, Stretch, advance, open_path, stretch_of
 from gunicorn_asgi.aio.messages import as_bytes, header_pairs, link_values, no_message
-from gunicorn_asgi.aio.state import Message
+from gunicorn_asgi.aio.state import Message, Progress
 from gunicorn_asgi.protocol.errors import ClientDisconnected, LocalProtocolError
 from gunicorn_asgi.protocol.exchange import Exchange, ExchangeEvent, Writing
 from gunicorn_asgi.protocol.head import RequestHead
@@ -17,14 +18,20 @@ from gunicorn_asgi.protocol.response import ResponseEncoder, accepts_trailers, e
 if TYPE_CHECKING:
     from gunicorn_asgi.aio.http1 import HTTP1Protocol
 
-__all__ = ["SendingExchange"]
+__all__ = ["NO_ENCODER", "Hold", "SendingExchange"]
 
-# A larger body goes out in slices of this size (bytes), with flow control in between: a slow
-# reader then costs one slice, not a copy of the whole.
+# A larger message (bytes) is handed to the transport without a copy. Where the transport itself
+# copies what the client does not take at once (TLS, asyncio), it gets slices of this size, with
+# flow control in between: a slow reader costs one slice.
 _SLICE = 256 * 1024
+# The last of a large message (bytes) is copied: send() may return when no more is left, and then
+# nobody is to hold all of it for the rest.
+_TAIL = 64 * 1024
+# A piece of this size (bytes) is not copied into its framing.
+_APART = 48 * 1024
 
 
-class _Hold(IntEnum):
+class Hold(IntEnum):
     """What keeps other messages of the body from being taken."""
 
     NONE = 0
@@ -35,7 +42,9 @@ class _Hold(IntEnum):
 # See protocol/exchange.py.
 _WAIT, _HEAD, _BODY, _DONE, _CLOSED = Writing
 _START, _PIECE, _END = ExchangeEvent.START, ExchangeEvent.BODY, ExchangeEvent.END
-_FREE, _FILE, _TRAILERS = _Hold
+_FREE, _FILE, _TRAILERS = Hold
+# Of a response that has not begun.
+NO_ENCODER = ResponseEncoder("GET", "1.1", 200, ())
 
 
 class SendingExchange(Exchange):
@@ -43,8 +52,9 @@ class SendingExchange(Exchange):
 
     Attributes:
         head: the request.
-        encoder: the response's framing.
+        encoder: the response's framing, from its start on.
         continued: whether a 100 was sent, or none is awaited.
+        place: where ``ServerState.table`` shows it.
     """
 
     __slots__ = (
@@ -58,27 +68,27 @@ class SendingExchange(Exchange):
         "continued",
         "encoder",
         "head",
+        "place",
     )
 
-    def __init__(self, connection: HTTP1Protocol, head: RequestHead) -> None:
-        super().__init__(head.complete)
-        self._connection = connection
-        self.head = head
-        self.continued = not head.expect_continue
-        # Response
-        self.encoder = ResponseEncoder(head.method, head.version)
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._sent = 0
-        # For the access log: when the head went out, 0 if it did with the end; see AccessRecord.
-        self._first_byte = 0.0
-        self._pieces = 0
-        self._hold = _FREE
-        self._file: FileSend | None = None
+    _connection: HTTP1Protocol
+    head: RequestHead
+    continued: bool
+    place: int
+    # Response
+    encoder: ResponseEncoder
+    _headers: Sequence[tuple[bytes, bytes]]
+    _sent: int
+    # For the access log: when the head went out, 0 if it did with the end; see AccessRecord.
+    _first_byte: float
+    _pieces: int
+    _hold: Hold
+    _file: FileSend | None
 
     # What a subclass answers
 
-    def complete(self) -> None:
-        """The last byte of the response is written."""
+    def complete(self, now: float = 0.0) -> None:
+        """The last byte of the response is written, at ``now`` if that is known."""
         raise NotImplementedError
 
     def break_off(self, reason: Exception) -> None:
@@ -95,6 +105,28 @@ class SendingExchange(Exchange):
             LocalProtocolError: the message, or its place in the order, is wrong.
         """
         writing = self.writing
+        if writing is _BODY and not self._hold:
+            # One of many pieces, by which nothing changes?
+            try:
+                body = message["body"]
+                is_next = (
+                    message["more_body"] is True
+                    and message["type"] == "http.response.body"
+                    and type(body) is bytes
+                    and len(body) < _APART
+                )
+            except (KeyError, TypeError):
+                is_next = False  # it is looked at closely below
+            if is_next:
+                connection = self._connection
+                data = self.encoder.body(body)
+                self._pieces += 1
+                if data:
+                    self._sent += len(body)
+                    connection.write(data)
+                if connection.flow.write_paused:
+                    await connection.flow.drained()
+                return
         if writing is _DONE:
             return  # "further messages on the channel are ignored"
         try:
@@ -103,6 +135,9 @@ class SendingExchange(Exchange):
             raise no_message(message) from None
         if self._hold:
             self._check_hold(kind)
+        if kind == "http.response.start":
+            self._start(message)
+            return
         if kind == "http.response.body":
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -114,11 +149,10 @@ class SendingExchange(Exchange):
                 self._pieces += 1
             if len(body) > _SLICE:
                 await self._send_large(body, more)
-            else:
+            elif more and len(body) >= _APART:
+                self._send_apart(body, None)
+            elif more or writing is not _HEAD or not self._send_whole(body):
                 self._send_body(body, more, None if more else len(body))
-        elif kind == "http.response.start":
-            self._start(message)
-            return
         elif kind == "http.response.zerocopysend":
             await self._send_stretch(message)
         elif kind == "http.response.pathsend":
@@ -151,14 +185,16 @@ class SendingExchange(Exchange):
             raise LocalProtocolError("http.response.start without a status")
         state = self._connection.state
         headers = message.get("headers", ())
-        if state.on_complete is not None or state.request_id_response or type(headers) is not list:
+        if state.keeps_headers or state.request_id_response or type(headers) is not list:
             headers = header_pairs(message)  # a copy of our own
         if state.request_id_response:
             headers += self.id_fields(headers)
-        self.encoder.start(message["status"], headers)
+        head = self.head
+        encoder = ResponseEncoder(head.method, head.version, message["status"], headers)
+        self.encoder = encoder
         self._headers = headers
         if message.get("trailers", False):
-            self.encoder.announce_trailers(accepts_trailers(self.head.headers))
+            encoder.announce_trailers(accepts_trailers(head.headers))
         self.fire(_START)
 
     def id_fields(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -176,8 +212,6 @@ class SendingExchange(Exchange):
         """Write one piece; ``final`` is the whole body's length where it is known."""
         if self.writing is _CLOSED:
             raise ClientDisconnected("the client has left")
-        if not more and self.writing is not _BODY and self._send_whole(body):
-            return
         encoder = self.encoder
         head = b"" if self.writing is _BODY else self._head_of_response(final)
         data = head + encoder.body(body, not more)
@@ -196,17 +230,21 @@ class SendingExchange(Exchange):
 
     def _send_whole(self, body: bytes) -> bool:
         """Write head and body at once, if there is nothing special about them."""
-        whole = self.encoder.whole(self._connection.state.date_line(), body, self._lives_on())
+        connection = self._connection
+        state = connection.state
+        now = state.clock()
+        whole = self.encoder.whole(state.date_line(now), body, self._lives_on())
         if whole is None:
             return False
         self._sent = len(body)
         self.fire(_END)
-        self._connection.write(whole)
-        self.complete()
+        connection.write_answer(whole, self.head.received, now)
+        self.complete(now)
         return True
 
     def _head_of_response(self, final: int | None) -> bytes:
-        return self.encoder.head(self._connection.state.date_line(), final, self._lives_on())
+        state = self._connection.state
+        return self.encoder.head(state.date_line(), final, self._lives_on())
 
     def _lives_on(self) -> bool:
         """Whether client and server let the connection live on behind this response."""
@@ -218,16 +256,39 @@ class SendingExchange(Exchange):
         state = self._connection.state
         if state.on_complete is not None:
             self._first_byte = state.clock()
+        if state.table is not None:
+            state.table.note(self.place, Progress.RESPONDING)
 
     async def _send_large(self, body: bytes, more: bool) -> None:
-        view = memoryview(body)
+        """Send a message that is not copied, but for its end."""
+        connection = self._connection
         final = None if more else len(body)
-        last = len(body) - _SLICE
-        for start in range(0, len(body), _SLICE):
-            # Without a name: while the client takes it, the transport alone holds it.
-            self._send_body(bytes(view[start : start + _SLICE]), more or start < last, final)
-            if self._connection.flow.write_paused:
-                await self._connection.flow.drained()
+        view = memoryview(body)
+        tail = len(body) - _TAIL
+        step = tail if connection.copies_nothing() else _SLICE
+        for begin in range(0, tail, step):
+            self._send_apart(view[begin : min(begin + step, tail)], final)
+            if connection.flow.write_paused:
+                await connection.flow.drained()
+        self._send_body(bytes(view[tail:]), more, final)
+
+    def _send_apart(self, piece: bytes | memoryview, final: int | None) -> None:
+        """Write a piece that is not the last, without a copy of it."""
+        if self.writing is _CLOSED:
+            raise ClientDisconnected("the client has left")
+        encoder, connection = self.encoder, self._connection
+        head = b"" if self.writing is _BODY else self._head_of_response(final)
+        before, behind = encoder.file(len(piece), False)
+        if head:
+            self._note_first_byte()
+        self.fire(_PIECE)
+        if head or before:
+            connection.write(head + before)
+        if encoder.framing:
+            self._sent += len(piece)
+            connection.write(piece)
+            if behind:
+                connection.write(behind)
 
     # Files
 

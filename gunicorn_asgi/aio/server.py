@@ -1,8 +1,8 @@
 """The listening sockets of a worker and the set of its connections.
 
-Accepting is done by hand, one connection for each wake-up. It costs nothing against a loop's
-own server, it spreads connections evenly over the workers that share a socket, and not
-reading a listener is the brake: for ``worker_connections`` and when descriptors run out.
+Accepting is done by hand, one connection for each wake-up. It costs little against a loop's own
+server, and not reading a listener is the brake: for ``worker_connections``, when descriptors run
+out, and in a burst, of which the workers that share a socket are to get the same.
 
 Three verbs end it: ``suspend()`` accepts no more, ``drain()`` lets the last requests end,
 ``stop()`` closes what is left.
@@ -15,7 +15,8 @@ import errno
 
 from gunicorn_asgi.aio.fairness import Fairness
 from gunicorn_asgi.aio.listener import Listener
-from gunicorn_asgi.aio.opening import open_connection
+from gunicorn_asgi.aio.opening import Opening, PlainOpening, open_connection
+from gunicorn_asgi.aio.sharing import PAUSE, Share
 from gunicorn_asgi.aio.state import ServerState
 from gunicorn_asgi.aio.websocket import WebSocketProtocol
 from gunicorn_asgi.protocol.limits import DrainSchedule
@@ -29,13 +30,17 @@ _NO_CONNECTION = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.
 class Server:
     """Accepts on the listeners of one worker."""
 
-    def __init__(self, state: ServerState, listeners: list[Listener]) -> None:
+    def __init__(
+        self, state: ServerState, listeners: list[Listener], *, shared: bool = False
+    ) -> None:
+        """``shared``: other processes accept from the same sockets, and are to get their share."""
         self._state = state
         self._listeners = listeners
         self._closing: list[asyncio.TimerHandle] = []
         # Who is not a connection yet, and since when.
-        self._opening: dict[asyncio.Task[None], float] = {}
+        self._opening: dict[Opening, float] = {}
         self._fairness = Fairness(state, listeners, self._opening)
+        self._share = Share() if shared else None
         self._suspended = True
         self._accepting = False
         self._resume_timer: asyncio.TimerHandle | None = None
@@ -128,10 +133,10 @@ class Server:
             connection.abort()
 
     @staticmethod
-    def _give_up(opening: list[asyncio.Task[None]]) -> None:
+    def _give_up(opening: list[Opening]) -> None:
         """Close who is no connection yet; those that meanwhile are stay."""
-        for task in opening:
-            task.cancel()
+        for each in opening:
+            each.cancel()
 
     def _tell(self) -> None:
         """Send ``http.disconnect`` to the applications that still run."""
@@ -147,8 +152,11 @@ class Server:
         """Wait until no connection is open and no application runs."""
         state = self._state
         while self._opening or state.connections or state.tasks:
-            if self._opening:
-                await asyncio.wait(self._opening)
+            tasks = [each for each in self._opening if isinstance(each, asyncio.Task)]
+            if tasks:
+                await asyncio.wait(tasks)
+            elif self._opening:
+                await asyncio.sleep(0)  # plain ones take a turn
             else:
                 state.idle = asyncio.Event()
                 await state.idle.wait()
@@ -171,27 +179,36 @@ class Server:
 
     def _accept(self, listener: Listener) -> bool:
         try:
-            sock, address = listener.sock.accept()
+            sock, address = listener.accept()
         except OSError as exc:
             if exc.errno not in _NO_CONNECTION:
                 self._exhausted(exc)
             return False
-        self._state.totals.accepted += 1
-        sock.setblocking(False)
-        loop = self._state.loop
-        task = loop.create_task(open_connection(self._state, listener, sock, address))
-        self._opening[task] = loop.time()
-        task.add_done_callback(self._opened)
-        if self._full():
-            self._reached_cap(self._state.limits.connections)
+        state = self._state
+        state.totals.accepted += 1
+        now = state.loop.time()
+        if listener.tls is None and not state.proxy.versions:
+            plain = PlainOpening(state, listener, sock, self._opened)
+            self._opening[plain] = now
+            plain.step()
+        else:
+            task = state.loop.create_task(open_connection(state, listener, sock, address))
+            self._opening[task] = now
+            task.add_done_callback(self._opened)
+        count = len(self._opening) + len(state.connections)
+        if 0 < state.limits.connections <= count:
+            self._reached_cap(state.limits.connections)
+        elif self._share is not None and self._share.is_taken(count, now) and self._accepting:
+            self._pause()
+            self._resume_timer = state.loop.call_later(PAUSE, self._resume)
         return True
 
     def _full(self) -> bool:
         cap = self._state.limits.connections
         return 0 < cap <= len(self._opening) + len(self._state.connections)
 
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.pop(task, None)
+    def _opened(self, opening: Opening) -> None:
+        self._opening.pop(opening, None)
         # Either it has failed, or it was counted twice, as opening and as open, until now.
         if self._state.on_below_cap is not None:
             self._state.on_below_cap()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from enum import IntEnum
 from typing import Any, Protocol
 
 from gunicorn_asgi.aio.deadlines import Deadlines
 from gunicorn_asgi.aio.overload import RateLimitedLog
+from gunicorn_asgi.aio.spawn import CAN_START_AT_ONCE, created, new_task
 from gunicorn_asgi.aio.totals import Totals
 from gunicorn_asgi.protocol.accesslog import AccessRecord
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.head import RequestHead
-from gunicorn_asgi.protocol.headers import DateField
 from gunicorn_asgi.protocol.identity import RequestIds
 from gunicorn_asgi.protocol.known import KnownLines
 from gunicorn_asgi.protocol.limits import Limits
@@ -32,6 +33,7 @@ __all__ = [
     "Meter",
     "Owner",
     "Policy",
+    "Progress",
     "RequestTable",
     "Scope",
     "ServerState",
@@ -62,9 +64,15 @@ class Log(Protocol):
 
 
 class Connection(Protocol):
-    """What the server needs of a connection, whatever it speaks."""
+    """What the server needs of a connection, whatever it speaks.
+
+    Attributes:
+        deadline: when to call ``expire()``, by the loop's time; 0 for never.
+        pipelining: whether a request was begun that had waited for the answer before it.
+    """
 
     deadline: float
+    pipelining: bool
 
     def flush(self) -> None:
         """Hand what was gathered to the transport."""
@@ -87,19 +95,30 @@ class Owner(Protocol):
 
     Attributes:
         head: the request; scope: its ASGI scope.
-        place: where ``RequestTable`` shows it.
+        task: that task; None while it is being started.
     """
 
     head: RequestHead
     scope: Scope
-    place: int
+    task: asyncio.Task[None] | None
+
+
+class Progress(IntEnum):
+    """How far a running request is, as far as it is shown: see ``RequestTable``."""
+
+    WAITING = 0
+    RESPONDING = 1
+    WEBSOCKET = 2
 
 
 class RequestTable(Protocol):
     """Where the requests that are being worked on can be seen from outside."""
 
     def begin(self, owner: Owner) -> int:
-        """Show a request; its place, for ``end()``."""
+        """Show a request, WAITING; its place, for the other two."""
+
+    def note(self, place: int, progress: Progress) -> None:
+        """It has got that far."""
 
     def end(self, place: int) -> None:
         """It is over."""
@@ -131,15 +150,6 @@ class Policy:
     request_id_response: bytes = b""
 
 
-# What every HTTP scope offers (ASGI: extensions).
-_EXTENSIONS = (
-    "http.response.early_hint",
-    "http.response.pathsend",
-    "http.response.trailers",
-    "http.response.zerocopysend",
-)
-
-
 _DEFAULT_POLICY = Policy()
 
 
@@ -160,13 +170,18 @@ class ServerState:
         lifespan_state: what the lifespan left in ``scope["state"]``; None without lifespan.
         on_request: called with each request before the application; None costs nothing.
         on_complete: called with each finished exchange; None costs nothing.
+        before_flush: called before what a connection has gathered goes out; None costs nothing.
+        keeps_headers: whether ``on_complete`` looks at the headers of responses.
         meter: counts finished exchanges; table: shows running ones. None costs nothing.
         totals: everything else that is counted.
+        answered: when the last answer was written whole, by ``clock``.
         clock: for durations; uvloop's own has milliseconds and stands still within a turn.
-        count_request: called at the start of every request and WebSocket handshake.
+        requests: how many requests and WebSocket handshakes have begun.
+        enough: at how many ``on_enough`` is called; 0 for never.
         connections: all that are open.
         tasks: the application's running tasks, background work behind a response included, and
             whose they are; None for what is no client's.
+        starting: whose application takes its first step before it has a place in ``tasks``.
         keep_alive: whether a connection may be promised another request; one bit for the whole
             worker, which only goes from True to False.
         draining: the worker leaves.
@@ -177,17 +192,23 @@ class ServerState:
 
     __slots__ = (
         "_base_context",
+        "_date",
+        "_date_due",
+        "_new_task",
+        "_task_factory",
+        "answered",
         "app",
+        "before_flush",
         "clock",
         "connections",
-        "count_request",
-        "date",
         "deadlines",
         "dirty",
         "drain_code",
         "draining",
+        "enough",
         "idle",
         "keep_alive",
+        "keeps_headers",
         "known",
         "lifespan_state",
         "limits",
@@ -196,18 +217,22 @@ class ServerState:
         "meter",
         "on_below_cap",
         "on_complete",
+        "on_enough",
         "on_request",
         "policy",
         "proxy",
         "refusals",
         "request_id_response",
+        "requests",
         "scopes",
         "sendfile",
         "sheds",
+        "starting",
         "table",
         "tasks",
         "told",
         "totals",
+        "vectored",
         "websocket_tasks",
         "woken",
     )
@@ -225,17 +250,25 @@ class ServerState:
         self.request_id_response = policy.request_id_response
         ids = RequestIds(os.urandom(8).hex()) if policy.forwarded.request_id_field else None
         self.known = KnownLines(limits, policy.forwarded.noted)
-        self.scopes = Scopes(policy.forwarded, policy.root_path, _EXTENSIONS, ids)
+        self.scopes = Scopes(policy.forwarded, policy.root_path, ids)
         self.lifespan_state: dict[str, Any] | None = None
         self.on_request: Callable[[RequestHead, Scope], None] | None = None
         self.on_complete: Callable[[AccessRecord], None] | None = None
+        self.before_flush: Callable[[], None] | None = None
+        self.keeps_headers = False
         self.meter: Meter | None = None
         self.table: RequestTable | None = None
         self.totals = Totals()
-        self.count_request: Callable[[], None] = _nothing
+        self.requests = 0
+        self.enough = 0
+        self.on_enough: Callable[[], None] = _nothing
         self.loop = asyncio.get_running_loop()
-        self.date = DateField()
-        self.clock = time.perf_counter
+        self.vectored = type(self.loop).__module__ == "uvloop"
+        self._new_task = new_task(self.loop)
+        self._task_factory = self.loop.get_task_factory
+        self.answered = 0.0
+        self._date, self._date_due = b"", 0.0
+        self.clock = time.monotonic
         self.refusals = RateLimitedLog(log, self.loop.time)
         self.sheds = bool(limits.shed_requests or limits.shed_lag)
         self._base_context = contextvars.copy_context()
@@ -246,6 +279,7 @@ class ServerState:
         self.dirty: list[Connection] = []
         # Requests
         self.tasks: dict[asyncio.Task[None], Owner | None] = {}
+        self.starting: Owner | None = None
         self.websocket_tasks = 0
         self.woken = 0
         self.keep_alive = limits.keep_alive > 0
@@ -254,9 +288,23 @@ class ServerState:
         self.told = False
         self.idle: asyncio.Event | None = None
 
-    def date_line(self) -> bytes:
-        """The Date field line of now."""
-        return self.date.line(time.time())
+    def date_line(self, now: float = 0.0) -> bytes:
+        """The Date field line (RFC 9110 section 6.6.1); ``now``, if it is known, is of ``clock``.
+
+        Made anew once a second, and late by as much if somebody sets the time.
+        """
+        now = now or self.clock()
+        if now >= self._date_due:
+            wall = time.time()
+            self._date_due = now + 1.0 - wall % 1.0
+            self._date = b"date: %b\r\n" % formatdate(wall, usegmt=True).encode("ascii")
+        return self._date
+
+    def count_request(self) -> None:
+        """A request, or a WebSocket handshake, begins."""
+        self.requests += 1
+        if self.requests == self.enough:
+            self.on_enough()
 
     def gather(self, connection: Connection) -> None:
         """Have ``connection`` flushed at the end of this turn of the loop.
@@ -271,7 +319,12 @@ class ServerState:
     def _flush_all(self) -> None:
         dirty, self.dirty = self.dirty, []
         for connection in dirty:
-            connection.flush()
+            if connection.pipelining:
+                # The next answer comes in this turn, unless its application waits for something.
+                connection.pipelining = False
+                self.gather(connection)
+            else:
+                connection.flush()
 
     def start_task(
         self, coroutine: Coroutine[Any, Any, None], owner: Owner | None = None
@@ -284,23 +337,40 @@ class ServerState:
         The coroutine of an ``owner`` ends with ``end_task()``: a callback of the Task for it would
         take another turn of the loop.
         """
-        context = self._base_context.copy()
-        if sys.version_info >= (3, 11):
-            task = self.loop.create_task(coroutine, context=context)
+        if self._task_factory() is None:
+            task = self._new_task(coroutine, context=self._base_context.copy())
         else:
-            task = context.run(self.loop.create_task, coroutine)
+            task = created(self.loop, coroutine, self._base_context.copy())
         self.tasks[task] = owner
         if owner is None:
             task.add_done_callback(self.end_task)
-        elif self.table is not None:
-            owner.place = self.table.begin(owner)
+        else:
+            owner.task = task
         return task
+
+    def start_at_once(self, coroutine: Coroutine[Any, Any, None], owner: Owner) -> None:
+        """The same, and the first step of ``coroutine`` is done when this returns.
+
+        Where Python can, and not from inside of a Task: stacks would grow with each request that
+        is pipelined.
+        """
+        if (
+            not CAN_START_AT_ONCE
+            or self._task_factory() is not None
+            or asyncio.current_task() is not None
+        ):
+            self.start_task(coroutine, owner)
+            return
+        self.starting = owner
+        task = self._new_task(coroutine, context=self._base_context.copy(), eager_start=True)
+        self.starting = None
+        if not task.done():
+            owner.task = task
+            self.tasks[task] = owner
 
     def end_task(self, task: asyncio.Task[None]) -> None:
         """``task`` is over, or will be with its next step; idempotent."""
-        owner = self.tasks.pop(task, None)
-        if owner is not None and self.table is not None:
-            self.table.end(owner.place)
+        self.tasks.pop(task, None)
         if self.idle is not None:
             self._check_idle()
 

@@ -6,7 +6,8 @@ three objects. Here they are built from a record, and from nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
@@ -25,6 +26,7 @@ __all__ = [
     "WebSocketFigures",
     "atom_of",
     "environ_of",
+    "variables_of",
 ]
 
 Value = int | float | str | None
@@ -54,7 +56,7 @@ class _Elapsed(timedelta):
         return self.days * 86400 + super().seconds
 
 
-@dataclass
+@dataclass(slots=True)
 class AccessRecord:
     """One finished exchange.
 
@@ -77,7 +79,7 @@ class AccessRecord:
     head: RequestHead
     scope: dict[str, Any]
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
     sent: int
     duration: float
     figures: WebSocketFigures | None = None
@@ -94,6 +96,12 @@ class AccessRecord:
     def elapsed(self) -> timedelta:
         """``duration`` as Gunicorn's loggers want it."""
         return _Elapsed(seconds=self.duration)
+
+    @property
+    def microseconds(self) -> int:
+        """``duration``, rounded as in ``elapsed``."""
+        fraction, whole = math.modf(self.duration)
+        return int(whole) * 1_000_000 + round(fraction * 1e6)
 
 
 def _request_id(record: AccessRecord) -> Value:
@@ -145,7 +153,7 @@ def atom_of(value: Value) -> int | str:
     return "-" if value is None else value
 
 
-def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+def _text(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
@@ -195,7 +203,20 @@ class ResponseView:
 def environ_of(
     head: RequestHead, scope: dict[str, Any], figures: WebSocketFigures | None = None
 ) -> dict[str, Any]:
-    """The part of a WSGI environ that access_log_format can name (``%({...}e)s``).
+    """The part of a WSGI environ that access_log_format can name (``%({...}e)s``)."""
+    environ = variables_of(head, scope, figures)
+    for name, value in _text(head.headers):
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ
+
+
+def variables_of(
+    head: RequestHead, scope: dict[str, Any], figures: WebSocketFigures | None = None
+) -> dict[str, Any]:
+    """What ``environ_of`` has beside the request's fields.
 
     Of a WebSocket that has ended also WS_RECEIVED and WS_SENT (messages) and WS_BYTES_RECEIVED.
     """
@@ -222,9 +243,4 @@ def environ_of(
         environ["WS_RECEIVED"] = str(figures.received)
         environ["WS_SENT"] = str(figures.sent)
         environ["WS_BYTES_RECEIVED"] = str(figures.bytes_received)
-    for name, value in _text(head.headers):
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
-        environ[key] = f"{environ[key]},{value}" if key in environ else value
     return environ

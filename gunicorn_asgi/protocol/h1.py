@@ -33,8 +33,9 @@ from gunicorn_asgi.protocol.head import (
     bad_request_line,
     check_fields,
 )
-from gunicorn_asgi.protocol.known import Field, KnownLines
+from gunicorn_asgi.protocol.known import Field, Fields, KnownLines
 from gunicorn_asgi.protocol.limits import Limits
+from gunicorn_asgi.protocol.target import RequestLine
 
 __all__ = ["RequestParser", "RequestSink"]
 
@@ -43,13 +44,13 @@ class RequestSink(Protocol):
     """Who is told what the parser found."""
 
     def on_head(self, head: RequestHead) -> None:
-        """A head is complete."""
+        """A head is complete; if ``head.complete``, so is the request."""
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body, de-chunked."""
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
+        """The body is complete, and with it the request."""
 
 
 # What no part of a head may hold, beside a bare CR and a bare LF.
@@ -66,6 +67,9 @@ _METHOD_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 
 # RFC 9112 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line".
 _MAX_BLANK = 16
+
+# At most so many bytes of fields are kept to be compared with those of the next request.
+_SAME = 2048
 
 
 class RequestParser:
@@ -90,6 +94,8 @@ class RequestParser:
         "_lines",
         "_noted",
         "_parser",
+        "_said",
+        "_same",
         "_sink",
         "_spent",
         "_target",
@@ -107,6 +113,9 @@ class RequestParser:
         self._parser: httptools.HttpRequestParser | None = None
         self._holding = False
         self._kept = b""  # what came in meanwhile
+        # The fields of the last request, from the end of its request line on, and what they said;
+        # at first, those of another connection.
+        self._same, self._said = known.last
         # Head
         self._held = bytearray()
         self._line = 0  # where the line begins that is not complete
@@ -146,6 +155,16 @@ class RequestParser:
                 if self._holding:
                     self._kept += data
                     break
+                if not self._held:
+                    line = data.find(b"\r\n")
+                    # Most requests have the fields of the one before.
+                    if data.startswith(self._same, line):
+                        request = self._known.requests.get(data[:line])
+                        if request is not None:
+                            end = line + len(self._same)
+                            self._read_again(request, end < len(data))
+                            data = data[end:] if end < len(data) else b""
+                            continue
                 end = -1
                 if not self._held and data[0] > 32:
                     end = data.find(b"\r\n\r\n")
@@ -295,6 +314,24 @@ class RequestParser:
 
     # A complete head
 
+    def _read_again(self, request: RequestLine, more: bool) -> None:
+        """Tell the sink of a request with the fields of the one before; ``more`` is behind it."""
+        method, target, _, _, _, _ = request
+        headers, noted, framing, keep_alive, underscores, told = self._said
+        head = RequestHead(method, target, "1.1", headers, keep_alive, request)
+        head.noted = noted
+        head.underscores = underscores
+        head.told = told
+        if framing is PLAIN:
+            head.complete = True
+            if not keep_alive:
+                self._spent = True
+                self.surplus = more
+        else:
+            self._keep_alive = keep_alive
+            self._body = SizedBody(self._sink, framing.length)
+        self._sink.on_head(head)
+
     def _read_head(self, data: bytes, end: int) -> bool:
         """Parse the head in ``data[:end]``, and tell the sink; whether it is a WebSocket's."""
         self._blank = 0
@@ -310,14 +347,33 @@ class RequestParser:
         except RemoteProtocolError:
             self.refused = data[:end]
             raise
+        if head.line is not None and not (framing.chunked or head.expect_continue):
+            self._keep(data[data.find(b"\r\n") : end], head, framing)
         self._keep_alive = head.keep_alive
         head.complete = self._body is None
-        self._sink.on_head(head)
-        if head.websocket:
+        if head.websocket or (head.complete and not head.keep_alive):
             self._spent = True
-        elif self._body is None:
-            self._complete()
+            self.surplus = end < len(data) and not head.websocket
+        self._sink.on_head(head)
         return head.websocket
+
+    def _keep(self, fields: bytes, head: RequestHead, framing: Framing) -> None:
+        """Have the next head compared with this one, whose lines were read by ``known.py``.
+
+        So nothing in it asks for an upgrade or for a transfer coding.
+        """
+        if len(fields) > _SAME:
+            return
+        self._same = fields
+        self._said = Fields(
+            head.headers,
+            head.noted,
+            framing if framing.length else PLAIN,
+            head.keep_alive,
+            head.underscores,
+            head.told,
+        )
+        self._known.keep(fields, self._said)
 
     def _recall(self, data: bytes, end: int) -> RequestHead | None:
         """Read the head line by line; None if llhttp has to."""
@@ -345,8 +401,7 @@ class RequestParser:
                 if to_note:
                     noted.append(field)
             headers[index] = field
-        head = RequestHead(request.method, request.target, "1.1", headers, keep_alive=True)
-        head.line = request
+        head = RequestHead(request.method, request.target, "1.1", headers, True, request)
         head.noted = noted
         return head
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gunicorn_asgi.protocol.authority import is_authority
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
@@ -40,7 +41,8 @@ class RequestHead:
         method: as received, which llhttp ensures to be upper case.
         target: the request target as received.
         version: "1.0" or "1.1".
-        headers: pairs of lower-cased name and value, in order, duplicates kept.
+        headers: pairs of lower-cased name and value, in order, duplicates kept; not to be changed,
+            since the next head of the connection may have the same.
         noted: those of them that mean something to the server itself.
         keep_alive: whether the client lets the connection live on (RFC 9112 section 9.3).
         expect_continue: whether it waits for a 100 (RFC 9110 section 10.1.1).
@@ -79,12 +81,13 @@ class RequestHead:
         version: str,
         headers: list[tuple[bytes, bytes]],
         keep_alive: bool,
+        line: RequestLine | None = None,
     ) -> None:
         self.method = method
         self.target = target
         self.version = version
         self.headers = headers
-        self.noted: list[tuple[bytes, bytes]] = []
+        self.noted: Sequence[tuple[bytes, bytes]] = ()
         self.keep_alive = keep_alive
         self.expect_continue = False
         self.complete = False
@@ -93,7 +96,7 @@ class RequestHead:
         self.underscores = False
         self.told = True
         self.request_id = ""
-        self.line: RequestLine | None = None
+        self.line = line
         self.received = 0.0
 
     @classmethod

@@ -1,11 +1,10 @@
-"""Field names, field values and token lists (RFC 9110 section 5), and the Date field."""
+"""Field names, field values and token lists (RFC 9110 section 5)."""
 
 from __future__ import annotations
 
 import re
-from email.utils import formatdate
 
-__all__ = ["DateField", "bad_field_name", "bad_field_value", "tokens"]
+__all__ = ["bad_field_name", "bad_field_value", "tokens"]
 
 # RFC 9110 5.6.2: token = 1*tchar. fullmatch is spelled by \Z; `$` would allow a final LF.
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -28,21 +27,3 @@ def bad_field_value(value: bytes) -> bool:
 def tokens(value: bytes) -> list[bytes]:
     """The members of a list (RFC 9110 section 5.6.1), lower-cased, without the empty ones."""
     return [token for part in value.split(b",") if (token := part.strip(b" \t").lower())]
-
-
-class DateField:
-    """The Date field line (RFC 9110 section 6.6.1), made anew only when the second changes."""
-
-    __slots__ = ("_line", "_second")
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._line = b""
-
-    def line(self, now: float) -> bytes:
-        """``b"date: ...\\r\\n"`` for ``now`` (seconds since the epoch)."""
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
-        return self._line

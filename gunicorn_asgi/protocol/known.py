@@ -12,7 +12,8 @@ each field with a say in how llhttp reads on.
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
+from typing import NamedTuple
 
 import httptools
 
@@ -21,9 +22,24 @@ from gunicorn_asgi.protocol.head import NOTED, PLAIN, Framing, RequestHead, chec
 from gunicorn_asgi.protocol.limits import Limits
 from gunicorn_asgi.protocol.target import RequestLine, decode_path, split_target
 
-__all__ = ["Field", "KnownLines"]
+__all__ = ["Field", "Fields", "KnownLines"]
 
 Field = tuple[bytes, bytes]
+
+
+class Fields(NamedTuple):
+    """What the fields of a request have said; see the attributes of ``RequestHead``."""
+
+    headers: list[Field]
+    noted: Sequence[Field]
+    framing: Framing
+    keep_alive: bool
+    underscores: bool
+    told: bool
+
+
+# What no request has behind its request line.
+_NOTHING = b"\n\n", Fields([], (), PLAIN, False, False, False)
 
 # RFC 9112 5, RFC 9110 5.1 and 5.5: no space in front of the colon, no control character but tab.
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\Z")
@@ -56,6 +72,8 @@ class KnownLines:
         requests: request lines.
         to_note: lower-cased names of fields that are put into ``RequestHead.noted``; those with an
             underscore are noted too.
+        last: the fields of a request, from the end of its request line on, and what they said: for
+            a connection to compare its first ones with.
         framings: what noted fields mean where no body follows: ``RequestHead.keep_alive``,
             ``underscores`` and ``told``.
     """
@@ -67,6 +85,7 @@ class KnownLines:
         "_target",
         "fields",
         "framings",
+        "last",
         "noted",
         "requests",
         "to_note",
@@ -80,6 +99,7 @@ class KnownLines:
         self.noted: dict[bytes, Field] = {}
         self.requests: dict[bytes, RequestLine] = {}
         self.framings: dict[tuple[Field, ...], tuple[bool, bool, bool]] = {}
+        self.last: tuple[bytes, Fields] = _NOTHING
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
 
@@ -106,7 +126,8 @@ class KnownLines:
             raw_path, query, _, _ = split_target(self._target, method)
         except RemoteProtocolError:
             return None
-        request = RequestLine(method, self._target, raw_path, query, decode_path(raw_path))
+        path, text = decode_path(raw_path), line.removesuffix(b" HTTP/1.1")
+        request = RequestLine(method, self._target, raw_path, query, path, text)
         if len(line) <= _SIZE:
             if len(self.requests) >= _LINES:
                 self.requests.clear()
@@ -133,6 +154,11 @@ class KnownLines:
                 self.framings.clear()
             self.framings[noted] = (head.keep_alive, head.underscores, head.told)
         return framing
+
+    def keep(self, lines: bytes, fields: Fields) -> None:
+        """Let the next connection begin with these, if none of them is a secret."""
+        if all(each in self.fields or each in self.noted for each in lines[2:-4].split(b"\r\n")):
+            self.last = lines, fields
 
     def read_field(self, line: bytes) -> tuple[Field, bool] | None:
         """What ``line`` says, and whether that is of interest to the server; None as above."""

@@ -39,10 +39,20 @@ _LINES = {
 }
 
 # Statuses that say nothing about the body by themselves.
-_PLAIN = frozenset(_REASONS) - {204, 205, 304}
+_PLAIN = {code: line for code, line in _LINES["1.1"].items() if code not in (204, 205, 304)}
 
 # The Server field (RFC 9110 section 10.2.4). No version: it would only help an attacker.
 _SERVER = b"server: gunicorn_asgi\r\n"
+
+
+def _end(size: int) -> bytes:
+    """The end of a head whose body has ``size`` bytes."""
+    return b"content-length: %d\r\n\r\n" % size
+
+
+# Made beforehand for the sizes of most answers.
+_SMALL = 1024
+_ENDS = [_end(size) for size in range(_SMALL)]
 
 
 class Framing(IntEnum):
@@ -165,7 +175,7 @@ def _length(value: bytes, before: int | None) -> int:
     if not value.isdigit() or len(value) > 18:  # int() refuses some thousand digits its own way
         raise LocalProtocolError(f"content-length is no number: {value!r}")
     length = int(value)
-    if before not in (None, length):
+    if before is not None and before != length:
         raise LocalProtocolError(f"two content-lengths: {before} and {length}")
     return length
 
@@ -175,13 +185,13 @@ _NO_BODY, _LENGTH, _CHUNKED, _CLOSE = Framing
 
 
 class ResponseEncoder:
-    """The bytes of one response: ``start()``, once ``head()``, then ``body()`` and ``file()``.
+    """The bytes of one response: once ``head()``, then ``body()`` and ``file()``; or ``whole()``.
 
     Attributes:
         framing: how its body ends; known once ``head()`` was called.
         remaining: body bytes still owed with _LENGTH.
         keep_alive: whether the connection may live on after it.
-        status: the status code, 0 before ``start()``.
+        status: the status code.
         announced: whether the response lasts until the last of its trailers, be they sent or not.
     """
 
@@ -191,6 +201,7 @@ class ResponseEncoder:
         "_http10",
         "_last_chunk",
         "_length",
+        "_plain",
         "_trailing",
         "_wishes",
         "announced",
@@ -200,61 +211,71 @@ class ResponseEncoder:
         "status",
     )
 
-    def __init__(self, method: str, version: str) -> None:
-        self._head_only = method == "HEAD"
-        self._http10 = version == "1.0"
-        self._wishes = _NO_WISHES
-        self._fields: list[bytes] = []
-        self._length: int | None = None
-        self._last_chunk = b"0\r\n\r\n"
-        self._trailing = False
-        self.announced = False
-        self.framing = _NO_BODY
-        self.remaining = 0
-        self.keep_alive = False
-        self.status = 0
+    def __init__(
+        self, method: str, version: str, status: int, headers: Iterable[Iterable[bytes]]
+    ) -> None:
+        """Check and keep what the application has begun its response with.
 
-    def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
-        """Check and keep the status (200 to 999) and the application's fields.
+        Args:
+            method, version: of the request.
+            status: 200 to 999.
+            headers: the application's fields.
 
         Raises:
-            LocalProtocolError: one of them cannot be sent; nothing was changed.
+            LocalProtocolError: one of them cannot be sent.
         """
-        if not isinstance(status, int) or not 200 <= status <= 999:
+        if type(status) is not int and isinstance(status, int):
+            status = int(status)  # frameworks hand on an HTTPStatus as it is
+        if type(status) is not int or not 200 <= status <= 999:
             raise LocalProtocolError(f"status is not an int from 200 to 999: {status!r}")
         fields = []
         length, wishes = None, _NO_WISHES
+        known = _KNOWN.get
         for field in headers:
             try:
-                line = _KNOWN.get(field)  # type: ignore[call-overload]
+                name, value = field
+            except (TypeError, ValueError) as exc:
+                raise LocalProtocolError(f"headers are not pairs: {exc}") from None
+            if name == b"content-length" and type(value) is bytes:  # digits need no more checks
+                length = _length(value, length)
+                continue
+            try:
+                line = known(field)  # type: ignore[call-overload]
             except TypeError:  # a list, or made of something that is not bytes
                 line = None
-            if line is None:
-                try:
-                    name, value = field
-                except (TypeError, ValueError) as exc:
-                    raise LocalProtocolError(f"headers are not pairs: {exc}") from None
-                if name == b"content-length" and type(value) is bytes:  # digits need no more checks
-                    length = _length(value, length)
+            if line is not None:
+                fields.append(line)
+                continue
+            line = _line(name, value)
+            lowered = name.lower()
+            if lowered == b"content-length":
+                length = _length(value, length)
+                continue
+            if lowered in _SPECIAL:
+                wishes = _Wishes() if wishes is _NO_WISHES else wishes
+                if not wishes.note(lowered, value):
                     continue
-                line = _line(name, value)
-                lowered = name.lower()
-                if lowered == b"content-length":
-                    length = _length(value, length)
-                    continue
-                if lowered in _SPECIAL:
-                    wishes = _Wishes() if wishes is _NO_WISHES else wishes
-                    if not wishes.note(lowered, value):
-                        continue
-                elif len(line) <= _KNOWN_SIZE and lowered not in _PRIVATE:
-                    if len(_KNOWN) >= _KNOWN_LINES:
-                        _KNOWN.clear()
-                    _KNOWN[name, value] = line
+            elif len(line) <= _KNOWN_SIZE and lowered not in _PRIVATE:
+                if len(_KNOWN) >= _KNOWN_LINES:
+                    _KNOWN.clear()
+                _KNOWN[name, value] = line
             fields.append(line)
+        self.status = status
+        self.framing = _NO_BODY
+        self.remaining = 0
+        self.keep_alive = False
+        self.announced = False
         self._fields = fields
-        self._length = length
+        self._length: int | None = length
         self._wishes = wishes
-        self.status = int(status)  # frameworks hand on an HTTPStatus as it is
+        self._head_only = method == "HEAD"
+        self._http10 = version == "1.0"
+        self._last_chunk = b"0\r\n\r\n"
+        self._trailing = False
+        # The status line, if neither the request nor the response asks for anything special.
+        self._plain: bytes | None = None
+        if wishes is _NO_WISHES and not (self._head_only or self._http10):
+            self._plain = _PLAIN.get(status)
 
     def announce_trailers(self, accepted: bool) -> None:
         """There will be trailers; they are sent if the client has ``accepted`` them.
@@ -263,6 +284,7 @@ class ResponseEncoder:
         has told its length.
         """
         self.announced = True
+        self._plain = None
         self._trailing = accepted and not self._http10
 
     def whole(self, date: bytes, body: bytes, keep_alive: bool) -> bytes | None:
@@ -271,20 +293,13 @@ class ResponseEncoder:
         That is what most responses are: the same as ``head()`` and ``body()``, in half of the time.
         """
         size = len(body)
-        if (
-            not keep_alive
-            or self._wishes is not _NO_WISHES
-            or (self._length is not None and self._length != size)
-            or self._head_only
-            or self._http10
-            or self.announced
-            or self.status not in _PLAIN
-        ):
+        line, length = self._plain, self._length
+        if line is None or not (keep_alive and (length is None or length == size)):
             return None
         self.keep_alive = True
         self.framing = _LENGTH
-        length = b"content-length: %d\r\n\r\n" % size
-        return b"".join([_LINES["1.1"][self.status], *self._fields, date, _SERVER, length, body])
+        end = _ENDS[size] if size < _SMALL else _end(size)
+        return b"".join([line, *self._fields, date, _SERVER, end, body])
 
     def head(self, date: bytes, final: int | None, keep_alive: bool) -> bytes:
         """The status line and the header section.
@@ -437,6 +452,6 @@ def error_response(
     Its text is the reason phrase alone: the client never reads our internals.
     """
     body = reason_phrase(status) + b"\n"
-    encoder = ResponseEncoder(method, version)
-    encoder.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *headers])
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), *headers]
+    encoder = ResponseEncoder(method, version, status, fields)
     return encoder.head(date, len(body), keep_alive=False) + encoder.body(body)

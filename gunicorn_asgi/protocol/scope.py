@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from gunicorn_asgi.protocol.errors import RemoteProtocolError
@@ -15,10 +14,6 @@ from gunicorn_asgi.protocol.target import decode_path, split_target
 __all__ = ["Peer", "Scopes"]
 
 Headers = list[tuple[bytes, bytes]]
-
-# 2.4 asks for an OSError out of send() after a disconnect, 2.5 for a reason in
-# websocket.disconnect; aio/cycle.py and aio/websocket.py do both.
-_VERSIONS = {"version": "3.0", "spec_version": "2.5"}
 
 
 def _path(path: str, root_path: str) -> str:
@@ -43,24 +38,20 @@ class Scopes:
         root_path: where the application is mounted, if no trusted proxy says otherwise: what
             one says (X-Forwarded-Prefix, SCRIPT_NAME) replaces it, and is not put behind it.
             Gunicorn's ``root_path``, without a slash at its end.
-        extensions: names of what ``send()`` understands beyond the core, "http.response.trailers"
-            for example. They are in each HTTP scope, with an empty dict.
         request_ids: where ids come from; None, or a policy without a field for them, for no ids.
     """
 
-    __slots__ = ("_believed", "_extensions", "_ids", "_policy", "_root_path")
+    __slots__ = ("_believed", "_ids", "_policy", "_root_path")
 
     def __init__(
         self,
         policy: ForwardedPolicy,
         root_path: str = "",
-        extensions: Sequence[str] = (),
         request_ids: RequestIds | None = None,
     ) -> None:
         self._policy = policy
         self._believed = policy.believed
         self._root_path = root_path
-        self._extensions = tuple(extensions)
         self._ids = request_ids if policy.request_id_field else None
 
     def http(self, head: RequestHead, peer: Peer, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -76,7 +67,13 @@ class Scopes:
                 if those are refused, or nonsense from a trusted proxy; 421 for an https URI on a
                 connection that is neither encrypted nor that of a trusted proxy who says https.
         """
-        extensions: dict[str, dict[str, Any]] = {name: {} for name in self._extensions}
+        # Written out: a comprehension over the names would cost three times as much.
+        extensions: dict[str, dict[str, Any]] = {
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.trailers": {},
+            "http.response.zerocopysend": {},
+        }
         return self._scope(head, peer, state, extensions)
 
     def websocket(
@@ -101,20 +98,24 @@ class Scopes:
         state: dict[str, Any] | None,
         extensions: dict[str, dict[str, Any]],
     ) -> dict[str, Any]:
+        client, server, secure, trusted, more = peer
+        believed = trusted and head.told
         # First of all, so that a refusal has an id too.
         if self._ids is not None:
-            extensions["gunicorn_asgi.request"] = {"id": self._identify(head, peer, self._ids)}
-        if peer.extensions:
-            for name, values in peer.extensions.items():
+            given = taken(head, self._policy) if believed else None
+            head.request_id = request_id = self._ids.make() if given is None else given
+            extensions["gunicorn_asgi.request"] = {"id": request_id}
+        if more:
+            for name, values in more.items():
                 extensions[name] = values.copy()
         host, https = None, False
         if head.line is not None:
-            _, _, raw_path, query, path = head.line
+            _, _, raw_path, query, path, _ = head.line
         else:
             raw_path, query, host, https = split_target(head.target, head.method)
             path = decode_path(raw_path)
-        client, secure, root_path = peer.client, peer.tls, self._root_path
-        if peer.trusted and head.told and self._is_told(head):
+        root_path = self._root_path
+        if believed and self._is_told(head):
             told = origin(head, peer, self._policy, host)
             client = told.client
             secure = secure if told.secure is None else told.secure
@@ -126,12 +127,14 @@ class Scopes:
             raise RemoteProtocolError("https URI on a connection without TLS", 421)
         if head.underscores:
             # For everybody: hooks and the access log confuse these names as CGI does.
-            head.headers = drop_or_refuse(head.headers, self._policy, peer.trusted)
+            head.headers = drop_or_refuse(head.headers, self._policy, trusted)
         # RFC 9112 3.2.2: the authority of the target, not the Host field
         headers = head.headers.copy() if host is None else _with_host(head.headers, host)
         scope: dict[str, Any] = {
             "type": "http",
-            "asgi": _VERSIONS.copy(),
+            # 2.4 asks for an OSError out of send() after a disconnect, 2.5 for a reason in
+            # websocket.disconnect; aio/cycle.py and aio/websocket.py do both.
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": head.version,
             "method": head.method,
             "scheme": "https" if secure else "http",
@@ -141,7 +144,7 @@ class Scopes:
             "root_path": root_path,
             "headers": headers,
             "client": client,
-            "server": peer.server,
+            "server": server,
             "extensions": extensions,
         }
         if state is not None:
@@ -154,8 +157,3 @@ class Scopes:
             if name in believed:
                 return True
         return False
-
-    def _identify(self, head: RequestHead, peer: Peer, ids: RequestIds) -> str:
-        given = taken(head, self._policy) if peer.trusted and head.told else None
-        head.request_id = ids.make() if given is None else given
-        return head.request_id

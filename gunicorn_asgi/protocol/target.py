@@ -18,6 +18,7 @@ class RequestLine(NamedTuple):
         method, target: as received.
         raw_path, query: the parts of the target.
         path: the path, decoded as ASGI wants it.
+        text: method and target.
     """
 
     method: str
@@ -25,6 +26,7 @@ class RequestLine(NamedTuple):
     raw_path: bytes
     query: bytes
     path: str
+    text: bytes
 
 
 def split_target(target: bytes, method: str) -> tuple[bytes, bytes, bytes | None, bool]:

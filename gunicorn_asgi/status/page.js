@@ -96,9 +96,11 @@ const WORKERS = [
 // A proxy in front may have cut off how the path begins.
 const stream = new URL("events", document.baseURI).pathname;
 const ownStream = (request) => request.method === "GET" && request.target.length > 6 && stream.endsWith(request.target);
-const ageTone = (request) => (ownStream(request) || request.age_s < OLD ? "" : request.age_s < VERY_OLD ? "warn" : "bad");
+// A stream and a WebSocket last as long as they are wanted.
+const ageTone = (request) => (request.progress !== "waiting" || request.age_s < OLD ? "" : request.age_s < VERY_OLD ? "warn" : "bad");
 const REQUESTS = [
   ["Age", "age words", (request) => duration(request.age_s), ageTone],
+  ["Progress", "words", (request) => request.progress],
   ["Request", "target words", (request) => `${request.method} ${request.target}${ownStream(request) ? " (a status page)" : ""}`],
   ["Worker", "worker", (request) => request.pid],
   ["Client", "client mono words", (request) => request.client || "unix socket"],

@@ -17,7 +17,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.sock import BaseSocket
 
-from gunicorn_asgi.worker import statusport
+from gunicorn_asgi.worker import statusdesk, statusport
 from gunicorn_asgi.worker.scoreboard import Header, Scoreboard, Slot
 from gunicorn_asgi.worker.settings import SettingError, Settings
 from gunicorn_asgi.worker.tls import check_tls
@@ -94,6 +94,7 @@ def check(cfg: Config, log: Logger) -> None:
     settings = check_settings(cfg, log)
     check_tls(cfg)
     statusport.open_first(settings, cfg, log)
+    statusdesk.import_needed(settings, log)
 
 
 def check_settings(cfg: Config, log: Logger) -> Settings:
@@ -133,6 +134,7 @@ def berth(cfg: Config, log: Logger, age: int) -> Berth:
     if _Master.settings is None or _Master.cfg is not cfg or _Master.reloaded:
         _Master.settings = _settings(cfg, log)
         statusport.follow(_Master.settings, cfg, log)
+        _import_needed(_Master.settings, log)
         _Master.cfg = cfg
         _Master.reloaded = False
         _Master.forked = 0
@@ -197,15 +199,24 @@ def _settings(cfg: Config, log: Logger) -> Settings:
         return _Master.settings
 
 
+def _import_needed(settings: Settings, log: Logger) -> None:
+    try:
+        statusdesk.import_needed(settings, log)
+    except Exception as exc:  # noqa: BLE001 - the master; the workers will find it too, and not boot
+        log.error("What the workers need cannot be imported: %r", exc)
+
+
 def _is_set(cfg: Config, name: str) -> bool:
     setting = cfg.settings.get(name)
     return setting is not None and bool(setting.get() != type(setting)().get())
 
 
 def _check_loop(settings: Settings) -> None:
-    if settings.values["asgi_loop"] != "uvloop":
+    """Also imports uvloop for the workers, which then share its memory; it makes no loop."""
+    if settings.values["asgi_loop"] == "asyncio":
         return
     try:
-        import uvloop  # noqa: F401 - a guest in the master makes no loop, it only looks
+        import uvloop  # noqa: F401
     except ImportError:
-        raise SettingError("asgi_loop is 'uvloop', which is not installed") from None
+        if settings.values["asgi_loop"] == "uvloop":
+            raise SettingError("asgi_loop is 'uvloop', which is not installed") from None

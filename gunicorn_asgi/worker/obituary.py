@@ -44,11 +44,11 @@ def in_words(entries: Sequence[OpenEntry], most: int) -> list[str]:
 
     GET '/search?q=a' (request 4bf92f35) of 192.0.2.1:40000, 3.1 s old
     """
-    now = time.monotonic_ns()
+    now = time.monotonic()
     words = []
     for each in entries[:most]:
         client = f" of {each.client}" if each.client else ""
-        age = (now - each.began_ns) / 1e9
+        age = now - each.received
         name = name_of(each.method, each.target, each.request_id)
         words.append(f"{name}{client}, {age:.1f} s old")
     return [*words, f"and {len(entries) - most} more"] if len(entries) > most else words

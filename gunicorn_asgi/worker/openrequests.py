@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import mmap
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gunicorn_asgi.aio.state import Owner
+from gunicorn_asgi.aio.state import Owner, Progress
 
-__all__ = ["ENTRIES", "TABLE_SIZE", "OpenEntry", "OpenRequests", "read_table"]
+__all__ = ["ENTRIES", "TABLE_SIZE", "OpenEntry", "OpenRequests", "clear_table", "read_table"]
 
 # More at once are not shown, only counted.
 ENTRIES = 128
 
-# When it began (nanoseconds of the monotonic clock; 0: free), method, id, client, port, target.
-# What is longer is cut.
-_ENTRY = struct.Struct("<q16s64s48si220s")
-_BEGAN = struct.Struct("<q")
-# Looked up once: these run twice a request.
-_pack, _pack_began, _now = _ENTRY.pack_into, _BEGAN.pack_into, time.monotonic_ns
+# When its head was complete (seconds of the monotonic clock; 0: free), progress, client, port, id,
+# method and target. What is longer is cut.
+_ENTRY = struct.Struct("<dB7x48si4x64s224s")
+_PROGRESS = struct.calcsize("<d")
+_pack = _ENTRY.pack_into  # looked up once
 TABLE_SIZE = ENTRIES * _ENTRY.size
 
 
@@ -33,13 +31,15 @@ class OpenEntry:
     """Runs in: master, worker and command line. One line of the table.
 
     Attributes:
-        began_ns: when it began, in nanoseconds of the monotonic clock.
-        method, target: of the request line, the target cut at 220 bytes.
+        received: when its head was complete, in seconds of the monotonic clock.
+        progress: how far it is.
+        method, target: of the request line, cut at 224 bytes together.
         request_id: empty without one; cut at 64 characters.
         client: ``address:port``; empty on a unix socket.
     """
 
-    began_ns: int
+    received: float
+    progress: Progress
     method: str
     target: str
     request_id: str
@@ -49,7 +49,7 @@ class OpenEntry:
 class OpenRequests:
     """Runs in: worker. The worker's end of its table."""
 
-    __slots__ = ("_base", "_free", "_memory", "_use", "_used")
+    __slots__ = ("_base", "_free", "_memory", "_times", "_use", "_used")
 
     def __init__(self, memory: mmap.mmap, base: int, use: Callable[[int], None]) -> None:
         """Runs in: worker.
@@ -60,13 +60,14 @@ class OpenRequests:
                 kernel spends a page on every look.
         """
         self._memory = memory
+        self._times = memoryview(memory)[: base + TABLE_SIZE].cast("d")
         self._base = base
         self._used = base
         self._use = use
         self._free = list(range(base + TABLE_SIZE - _ENTRY.size, base - 1, -_ENTRY.size))
 
     def begin(self, owner: Owner) -> int:
-        """Runs in: worker. Show a request; where its line is, for ``end()``, 0 if none is free."""
+        """Runs in: worker. Show a request; where its line is, for the others, 0 if none is free."""
         if not self._free:
             return 0
         place = self._free.pop()
@@ -75,41 +76,49 @@ class OpenRequests:
             self._use((self._used - self._base) // _ENTRY.size)
         head = owner.head
         host, port = owner.scope["client"] or ("", 0)
-        method, request_id, host = head.method.encode(), head.request_id.encode(), host.encode()
-        _pack(self._memory, place, _now(), method, request_id, host, port or 0, head.target)
+        request_id = head.request_id.encode()
+        line = b"%b %b" % (head.method.encode(), head.target) if head.line is None else head.line[5]
+        _pack(self._memory, place, head.received, 0, host.encode(), port or 0, request_id, line)
         return place
+
+    def note(self, place: int, progress: Progress) -> None:
+        """Runs in: worker. It has got that far."""
+        if place:
+            self._memory[place + _PROGRESS] = progress
 
     def end(self, place: int) -> None:
         """Runs in: worker. It is over."""
         if place:
-            _pack_began(self._memory, place, 0)
+            self._times[place >> 3] = 0.0
             self._free.append(place)
 
 
 def clear_table(memory: mmap.mmap, base: int, used: int) -> None:
     """Runs in: master. For the next worker in the slot; ``used``: see ``OpenRequests``."""
     for place in range(base, base + used * _ENTRY.size, _ENTRY.size):
-        _BEGAN.pack_into(memory, place, 0)
+        memory[place : place + _PROGRESS] = bytes(_PROGRESS)
 
 
 def read_table(memory: mmap.mmap, base: int, used: int) -> list[OpenEntry]:
     """Runs in: master, worker and command line. What is open, the oldest first."""
     entries = []
     for place in range(base, base + min(used, ENTRIES) * _ENTRY.size, _ENTRY.size):
-        began, method, request_id, host, port, target = _ENTRY.unpack_from(memory, place)
-        if began:
+        received, progress, host, port, request_id, line = _ENTRY.unpack_from(memory, place)
+        if received:
+            method, _, target = _text(line).partition(" ")
             address = _text(host)
             client = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             entries.append(
                 OpenEntry(
-                    began,
-                    _text(method),
-                    _text(target),
+                    received,
+                    Progress(progress),
+                    method,
+                    target,
                     _text(request_id),
                     client if host[0] else "",
                 )
             )
-    return sorted(entries, key=lambda entry: entry.began_ns)
+    return sorted(entries, key=lambda entry: entry.received)
 
 
 def _text(field: bytes) -> str:

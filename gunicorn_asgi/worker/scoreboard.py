@@ -107,7 +107,7 @@ class ReloadVerdict(IntEnum):
 
 
 # The number of this layout, so that a reader of another version does not misread it.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 def milliseconds() -> int:

@@ -13,7 +13,6 @@ does not know without a word. So values are looked up here, in this order:
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -118,6 +117,8 @@ class Settings:
         known = {definition.name for definition in DEFINITIONS} | set(cfg.settings)
         for name in sorted(_namespace(cfg)):
             if name.startswith("asgi_") and name not in known:
+                import difflib  # which a start without a mistake does not need
+
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 yield f"unknown setting {name} in the config file is ignored{hint}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Sequence
@@ -24,7 +23,8 @@ _THREADS = 20
 _FRAMES = 15
 
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_STDLIB = tuple(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib"))
+# sysconfig says the same, and takes a millisecond to import.
+_STDLIB = os.path.join(os.path.dirname(os.__file__), "")
 _BASE_EVENTS = os.path.join("asyncio", "base_events.py")
 _EVENTS = os.path.join("asyncio", "events.py")
 _OURS = os.path.join(os.path.dirname(gunicorn_asgi.__file__), "")
@@ -96,10 +96,7 @@ def shown(file: str) -> str:
         _, found, rest = file.partition(each)
         if found:
             return rest
-    for folder in _STDLIB:
-        if file.startswith(folder):
-            return file.removeprefix(folder)
-    return file
+    return file.removeprefix(_STDLIB)
 
 
 def waits(frames: Sequence[FrameType]) -> bool:

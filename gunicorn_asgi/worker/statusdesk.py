@@ -2,8 +2,8 @@
 
 The status port is served beside the public listeners by a server of its own, from the first turn of
 the loop to the last: it is asked whether the worker boots, and whether it still drains. Its
-application is imported in the master: one that is read from the disk later may be of another
-version than the rest, after an upgrade.
+application is imported in the master, where there is to be one: one that is read from the disk
+later may be of another version than the rest, after an upgrade.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ from gunicorn_asgi.aio.server import Server
 from gunicorn_asgi.aio.state import ASGIApp, Policy, ServerState
 from gunicorn_asgi.protocol.limits import DrainSchedule, Limits
 from gunicorn_asgi.protocol.peer import Networks
-from gunicorn_asgi.status.app import StatusApp
-from gunicorn_asgi.status.exposition import MissingLibrary, load
 from gunicorn_asgi.worker.berthed import Berthed, moor
 from gunicorn_asgi.worker.scoreboard import Scoreboard, Slot
 from gunicorn_asgi.worker.settings import Settings
-from gunicorn_asgi.worker.statsd import StatsdFeed
 from gunicorn_asgi.worker.statusport import inherited
 
 if TYPE_CHECKING:
+    from gunicorn_asgi.worker.statsd import StatsdFeed
     from gunicorn_asgi.worker.worker import Worker
 
-__all__ = ["StatusDesk"]
+__all__ = ["StatusDesk", "import_needed"]
 
 # Seconds between two words to statsd: workers write their numbers as often.
 _INTERVAL = 1.0
@@ -69,6 +67,8 @@ class StatusDesk:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         if isinstance(worker.log, Statsd):
+            from gunicorn_asgi.worker.statsd import StatsdFeed
+
             feed = StatsdFeed(board, slot, worker.log)
             self._timer = loop.call_later(_INTERVAL, self._beat, feed)
 
@@ -85,11 +85,28 @@ class StatusDesk:
         feed.beat()
 
 
+def import_needed(settings: Settings, log: Logger) -> None:
+    """Runs in: master. Import what workers need for these settings, and others do not.
+
+    It would be a tenth of every start.
+
+    Raises:
+        Exception: it cannot be imported.
+    """
+    if settings.values["asgi_status_bind"]:
+        import gunicorn_asgi.status.app
+    if isinstance(log, Statsd):
+        import gunicorn_asgi.worker.statsd  # noqa: F401
+
+
 def _serve(settings: Settings, log: Logger) -> Server | None:
     """A server on the status port, if there is one: no hooks, no access log, not counted."""
     sock = inherited()
     if sock is None:
         return None
+    from gunicorn_asgi.status.app import StatusApp
+    from gunicorn_asgi.status.exposition import MissingLibrary, load
+
     with contextlib.suppress(MissingLibrary):  # who scrapes is told
         load()  # now, after the application: see there
     policy = Policy(forwarded=settings.forwarded, sendfile=False)

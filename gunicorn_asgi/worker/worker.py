@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
 import sys
@@ -30,7 +29,7 @@ from gunicorn_asgi.protocol.lifecycle import (
     WorkerState,
 )
 from gunicorn_asgi.protocol.limits import DrainSchedule
-from gunicorn_asgi.worker import arbiter, boot, reloading, signals
+from gunicorn_asgi.worker import arbiter, boot, heap, reloading, signals
 from gunicorn_asgi.worker.gate import Gate, Order, master_has_closed
 from gunicorn_asgi.worker.hooks import Hooks
 from gunicorn_asgi.worker.meter import install
@@ -102,10 +101,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             raise
 
     def _init_process(self) -> None:
-        if self.cfg.preload_app:
-            # What was loaded before the fork will never be garbage: keep the collector from
-            # touching, and so copying, its pages.
-            gc.freeze()
+        heap.begin()
         shown = self.settings.values["asgi_open_requests"]
         tell_of_the_lost(self._board, self._slot, self.log, shown=shown)
         self._loop = new_event_loop(self.settings.values["asgi_loop"])
@@ -196,7 +192,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         settings, values = self.settings, self.settings.values
         state = ServerState(self.wsgi, self.log, settings.limits, settings.policy)
         Hooks(self, state, self._slot.get(Cell.GENERATION)).install()
-        state.count_request = self._count_request
+        state.enough, state.on_enough = self.max_requests, self._reached_max_requests
         self._state = state
         desk = StatusDesk(self, self._board, self._slot, self._leaving, self._master_is_stopping)
         self._watchdog.see(state)
@@ -206,7 +202,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if await self._start(lifespan):
             await self._serve(lifespan)
         await desk.close()
-        self._vitals.take(self.nr)
+        self._vitals.take(self._state.requests)
         self._set_state(WorkerEvent.GONE)
 
     async def _start(self, lifespan: Lifespan) -> bool:
@@ -243,7 +239,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
     async def _serve(self, lifespan: Lifespan) -> None:
         listeners = [Listener(each.sock) for each in self.sockets]
         self._certificates = equip(self.cfg, self.settings, listeners, self.log)
-        server = Server(self._state, listeners)
+        shared = self.cfg.workers > 1 and not self.cfg.reuse_port
+        server = Server(self._state, listeners, shared=shared)
         server.start()
         self._ready()
         while True:
@@ -254,6 +251,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
 
     def _ready(self) -> None:
         self._set_state(WorkerEvent.BOOTED)
+        heap.freeze()
         # The first beat arms the arbiter's timeout; until now a slow start was not its business.
         self.notify()
         self._watchdog.guard_loop()
@@ -274,6 +272,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
             self._leave(Cause.ORPHAN)
         if self._life.state is not WorkerState.BOOTING:
             self.notify()
+        self.nr = self._state.requests
         self._vitals.take(self.nr)
         self._notifier.beat()
         if self._vitals.rss > (self.settings.values["asgi_max_rss"] or sys.maxsize):
@@ -285,11 +284,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         self._vitals.expect(interval)
         self._loop.call_later(interval, self._beat)
 
-    def _count_request(self) -> None:
-        self.nr += 1
-        if self.nr == self.max_requests:
-            self._recycler.want("max_requests")
-            self._watch()
+    def _reached_max_requests(self) -> None:
+        self._recycler.want("max_requests")
+        self._watch()
 
     def _set_state(self, event: WorkerEvent) -> None:
         self._slot.put(Cell.STATE, self._life.fire(event))

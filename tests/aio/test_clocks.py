@@ -257,6 +257,25 @@ async def test_idle_connection_is_kept_for_exactly_keepalive(seconds: float) -> 
     assert rig.complaints == []
 
 
+@pytest.mark.parametrize(
+    ("left", "extra", "waits"),
+    [(0, {}, False), (1, {}, True), (0, {"sslcontext": object()}, True)],
+    ids=["all is written", "some is not", "tls"],
+)
+@both_loops
+async def test_closing_has_a_clock_where_there_is_something_to_wait_for(
+    left: int, extra: dict[str, Any], waits: bool
+) -> None:
+    """Else the loop closes in its next turn: nobody need ask the kernel what was taken."""
+    rig = Rig(write=60.0)
+    client = rig.connect(extra=extra)
+    client.transport.buffer_size = left
+    client.http.close_down()
+    assert client.transport.closing
+    assert (client.http.phase_due == rig.clock.now + 60.0) is waits
+    assert bool(client.http.phase_due) is waits
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 5.0])
 @both_loops
 async def test_lingering_is_over_at_its_time_whatever_comes_in(seconds: float) -> None:

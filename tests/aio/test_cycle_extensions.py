@@ -85,7 +85,6 @@ async def test_whole_body_in_one_message_is_chunked_for_its_trailers() -> None:
     client.send(request(headers=TE) * 2)
     second = await client.response(2)
     assert (second.body, second.trailers, second.keeps_alive) == (b"body", SUM, True)
-    assert len(client.transport.writes) == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 600_000], ids=["empty", "sliced"])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gunicorn_asgi.aio.listener import Listener
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
 from gunicorn_asgi.protocol.peer import Networks
 from gunicorn_asgi.protocol.proxy import ProxyHeader
 from kit.fakes import FakeTransport
+from kit.loopback import Bind, listen
 from kit.rig import listener
 
 __all__: list[str] = []
@@ -64,3 +69,43 @@ def test_an_ipv6_address_is_cut_to_host_and_port() -> None:
     name: Any = ("::1", 5, 0, 0)
     peer = listener().peer(FakeTransport(peername=name, sockname=name), ForwardedPolicy())
     assert (peer.client, peer.server, peer.trusted) == (("::1", 5), ("::1", 5), True)
+
+
+@pytest.mark.parametrize("bind", [("127.0.0.1", 0), ("::1", 0), "unix", "abstract"], ids=str)
+def test_what_is_accepted_is_what_the_socket_would_have_accepted(tmp_path: Path, bind: Any) -> None:  # noqa: ANN401
+    """socket.accept(): a socket, not inheritable, that has both names; and the peer's address."""
+    where: Bind = bind
+    if isinstance(bind, str):
+        names = {"unix": str(tmp_path / "a"), "abstract": f"\0gunicorn_asgi-{os.getpid()}"}
+        where = names[bind]
+    with listen(where) as sock, socket.socket(sock.family) as client:
+        client.connect(sock.getsockname())
+        accepted, address = Listener(sock).accept()
+        with accepted:
+            assert isinstance(accepted, socket.socket)
+            assert accepted.family is sock.family
+            assert accepted.type is socket.SOCK_STREAM
+            assert accepted.getpeername() == address == client.getsockname()
+            assert accepted.getsockname() == sock.getsockname()
+            assert not accepted.get_inheritable()
+            client.sendall(b"hello")
+            assert accepted.recv(5) == b"hello"
+        assert client.recv(1) == b""
+
+
+def test_nobody_is_accepted_where_nobody_waits() -> None:
+    """accept(2), EAGAIN: a neighbour was faster."""
+    with listen(("127.0.0.1", 0)) as sock, pytest.raises(BlockingIOError):
+        Listener(sock).accept()
+
+
+def test_a_socket_with_an_accept_of_its_own_is_asked() -> None:
+    """Whatever somebody has made of it."""
+
+    class Own(socket.socket):
+        def accept(self) -> Any:  # noqa: ANN401 - typeshed's is no tuple of these
+            return "accepted"
+
+    with listen(("127.0.0.1", 0), Own) as sock:
+        told: Any = Listener(sock).accept()
+        assert told == "accepted"

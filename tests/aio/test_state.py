@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import re
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from gunicorn_asgi.aio import state as state_module
+from gunicorn_asgi.aio import spawn
 from gunicorn_asgi.aio.state import Owner, ServerState
 from gunicorn_asgi.protocol.limits import Limits
 from kit.fakes import FakeLog
@@ -27,6 +27,7 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.deadline = 0.0
+        self.pipelining = False
         self.flushes = 0
 
     def flush(self) -> None:
@@ -56,13 +57,23 @@ def new_state(**limits: Any) -> ServerState:
 
 
 @both_loops
-async def test_date_line_is_a_field_line() -> None:
-    """RFC 9110 section 6.6.1 and 5.6.7: IMF-fixdate."""
-    line = new_state().date_line()
-    assert re.fullmatch(
-        rb"date: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n",
-        line,
-    )
+async def test_the_date_is_an_imf_fixdate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110 5.6.7, by its own example."""
+    monkeypatch.setattr(time, "time", lambda: 784111777.9)
+    assert new_state().date_line() == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+
+
+@both_loops
+async def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object for all answers of a second, which may begin at any time of our clock."""
+    state = new_state()
+    wall = 0.25
+    monkeypatch.setattr(time, "time", lambda: wall)
+    first = state.date_line(100.0)
+    assert first == b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+    assert state.date_line(100.74) is first
+    wall = 1.0
+    assert state.date_line(100.75) == b"date: Thu, 01 Jan 1970 00:00:01 GMT\r\n"
 
 
 @both_loops
@@ -80,14 +91,32 @@ async def test_connections_are_flushed_once_at_the_end_of_the_turn() -> None:
     assert (first.flushes, second.flushes) == (2, 1)
 
 
+@both_loops
+async def test_a_connection_waits_a_turn_for_the_answer_to_a_pipelined_request() -> None:
+    """And only one, if none comes."""
+    state = new_state()
+    connection = FakeConnection()
+    connection.pipelining = True
+    state.gather(connection)
+    await asyncio.sleep(0)
+    assert (connection.flushes, connection.pipelining) == (0, False)
+    await asyncio.sleep(0)
+    assert connection.flushes == 1
+
+
 @pytest.mark.parametrize("version", [sys.version_info[:2], (3, 10)], ids=["this", "3.10"])
+@pytest.mark.parametrize("factory", [False, True], ids=["", "factory"])
 @both_loops
 async def test_task_has_a_fresh_context_of_the_worker(
-    version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    factory: bool, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the starter has set is not seen, what the worker has set is, and nothing leaks."""
-    # create_task takes a context since Python 3.11; the way of 3.10 works everywhere.
-    monkeypatch.setattr(state_module, "sys", SimpleNamespace(version_info=version))
+    # A Task takes a context since Python 3.11; the way of 3.10 works everywhere.
+    monkeypatch.setattr(spawn, "sys", SimpleNamespace(version_info=version))
+    if factory:
+        asyncio.get_running_loop().set_task_factory(
+            lambda *args, **told: asyncio.Task(*args[1:], loop=args[0], **told)
+        )
     worker = contextvars.ContextVar[str]("worker")
     worker.set("ours")
     state = new_state()
@@ -125,29 +154,11 @@ async def test_tasks_are_known_while_they_run() -> None:
     await until(lambda: not state.tasks)
 
 
-class Table:
-    """A RequestTable that remembers."""
-
-    def __init__(self) -> None:
-        self.began: list[Owner] = []
-        self.ended: list[int] = []
-
-    def begin(self, owner: Owner) -> int:
-        """The n-th is at place n."""
-        self.began.append(owner)
-        return len(self.began)
-
-    def end(self, place: int) -> None:
-        """Remember it."""
-        self.ended.append(place)
-
-
 @both_loops
-async def test_a_task_is_shown_with_its_owner_until_it_is_over() -> None:
-    """However it ends; what is no client's is not shown."""
+async def test_a_task_has_its_owner_until_it_is_over() -> None:
+    """However it ends: what has an owner says so itself."""
     state = new_state()
-    state.table = table = Table()
-    owners = [cast("Owner", SimpleNamespace(place=0)) for _ in range(2)]
+    owners = [cast("Owner", SimpleNamespace(task=None)) for _ in range(2)]
 
     async def app(owned: bool, fails: bool) -> None:
         try:
@@ -163,26 +174,21 @@ async def test_a_task_is_shown_with_its_owner_until_it_is_over() -> None:
     first, second = (state.start_task(app(True, bool(n)), owner) for n, owner in enumerate(owners))
     nobodys = state.start_task(app(False, False))
     assert state.tasks == {first: owners[0], second: owners[1], nobodys: None}
-    assert table.began == owners
-    assert [owner.place for owner in owners] == [1, 2]
+    assert [owner.task for owner in owners] == [first, second]
     await until(lambda: not state.tasks)
-    assert sorted(table.ended) == [1, 2]
 
 
 @both_loops
 async def test_a_task_that_is_cancelled_before_it_has_begun_is_forgotten_too() -> None:
     """Its coroutine never runs, so it cannot say that it is over."""
     state = new_state()
-    state.table = table = Table()
-    owner = cast("Owner", SimpleNamespace(place=0))
 
     async def app() -> None:
         raise AssertionError("it has begun")
 
-    state.start_task(app(), owner)
+    state.start_task(app(), cast("Owner", SimpleNamespace(task=None)))
     state.cancel_tasks()
     await until(lambda: not state.tasks)
-    assert table.ended == [1]
 
 
 @both_loops

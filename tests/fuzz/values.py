@@ -122,7 +122,7 @@ def _check_handshake(head: RequestHead) -> None:
 
 
 def _check_scopes(policy: ForwardedPolicy, head: RequestHead, peer: Peer) -> None:
-    scopes = Scopes(policy, PREFIX, ("http.response.trailers",), RequestIds("0" * 16))
+    scopes = Scopes(policy, PREFIX, RequestIds("0" * 16))
     before = list(head.headers)
     try:
         # Each takes out of its head what nobody may see.
@@ -185,12 +185,11 @@ def check_response(data: bytes, _: Sequence[int] = ()) -> None:
         return
     method, version, taking = told["request"]
     headers, trailers = _pairs(told.get("headers")), _pairs(told.get("trailers"))
-    encoder = ResponseEncoder(method, version)
     links: bytes = b""
     try:
         if "links" in told:
             links = early_hints([_bytes(each) for each in told["links"]])
-        encoder.start(told.get("status", 200), headers)
+        encoder = ResponseEncoder(method, version, told.get("status", 200), headers)
         if trailers:
             encoder.announce_trailers(taking)
         sent = _sent(encoder, [_bytes(each) for each in told["body"]], trailers)

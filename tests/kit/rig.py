@@ -211,7 +211,7 @@ def listener(path: str | bytes | None = None) -> Listener:
 class Rig:
     """A ServerState with a clock set by hand and a log that remembers.
 
-    ``records`` are the AccessRecords so far, ``counted`` the requests and handshakes.
+    ``records`` are the AccessRecords so far.
     """
 
     def __init__(
@@ -234,11 +234,12 @@ class Rig:
         self.state.deadlines = Deadlines(self.state.loop, self.state.connections)
         self.records: list[AccessRecord] = []
         self.state.on_complete = self.records.append
-        self.counted = 0
-        self.state.count_request = self._count
+        self.state.keeps_headers = True
 
-    def _count(self) -> None:
-        self.counted += 1
+    @property
+    def counted(self) -> int:
+        """How many requests and handshakes have begun."""
+        return self.state.requests
 
     @property
     def complaints(self) -> list[str]:

@@ -249,7 +249,7 @@ def test_open_requests_of_a_stuck_worker_can_be_seen() -> None:
     with Master("app:app", files={"app.py": app}, config="timeout = 0\n") as m:
         with Wire(m.connect(20)) as wire:
             wire.send(request("GET", "/200/x"))
-            pattern = rf"\n *\d\S+  {m.workers()[0]}  127\.0\.0\.1:\d+  \w+  GET /200/x\n"
+            pattern = rf"\n *\d\S+  {m.workers()[0]}  waiting +127\.0\.0\.1:\d+  \w+  GET /200/x\n"
             command = ("status", "--pid", str(m.pid), "--requests")
             wait_until(lambda: re.search(pattern, ask(*command).stdout), 20, "the request")
             m.write("go", "")

@@ -33,10 +33,12 @@ def wait(name):
         time.sleep(0.01)
 """
 SLOW_LOOP = """
+import asyncio
 import gate
 
-gate.wait("loop")
-raise ImportError("there is none")
+def new_event_loop():
+    gate.wait("loop")
+    return asyncio.new_event_loop()
 """
 SLOW_EXIT = """
 def worker_exit(server, worker):

@@ -35,6 +35,7 @@ class Recorder:
         assert self.complete == len(self.heads)
         self.heads.append(head)
         self.bodies.append(b"")
+        self.complete += head.complete and not head.websocket
 
     def on_body(self, data: bytes) -> None:
         """Remember."""

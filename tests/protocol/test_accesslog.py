@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -235,6 +236,17 @@ def test_a_websocket_may_last_for_days() -> None:
     found = atoms(exchange)
     assert [found[name] for name in "TMDL"] == [172803, 172803250, 172803250000, "172803.250000"]
     assert exchange.elapsed.total_seconds() == 172803.25
+
+
+def test_microseconds_are_those_of_the_timedelta() -> None:
+    """Rounded in the same way, to the even one of two that are equally near."""
+    some = random.Random(7)
+    durations = [0.0, 1e-7, 5e-7, 15e-7, 25e-7, 0.9999995, 0.9999996, 1.0000005, 59.9999999, 1e6]
+    durations += [some.uniform(0, 10.0 ** some.randrange(-7, 6)) for _ in range(5000)]
+    durations += [some.randrange(10**8) / 2e6 for _ in range(5000)]
+    for duration in durations:
+        exchange = record(duration=duration)
+        assert exchange.microseconds == exchange.elapsed // timedelta(microseconds=1), duration
 
 
 # -- what Gunicorn's atoms do not have -------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_an_upgrade_is_one_to_websocket_or_ignored(
 def test_fields_that_others_have_asked_for_are_left_alone(name: bytes) -> None:
     """They are noted too, twice if they are there twice, and mean nothing here."""
     head = head_of()
-    head.noted += [(name, b"1"), (name, b"2")]
+    head.noted = [*head.noted, (name, b"1"), (name, b"2")]
     check_fields(head)
     assert name not in NOTED
 

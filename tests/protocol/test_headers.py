@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from gunicorn_asgi.protocol.headers import DateField, bad_field_name, bad_field_value, tokens
+from gunicorn_asgi.protocol.headers import bad_field_name, bad_field_value, tokens
 
 __all__: list[str] = []
 
@@ -58,18 +58,3 @@ def test_an_empty_field_value_is_fine() -> None:
 def test_a_list_has_no_empty_members(value: bytes, members: list[bytes]) -> None:
     """RFC 9110 5.6.1.2: "A recipient MUST parse and ignore [...] empty list elements"."""
     assert tokens(value) == members
-
-
-def test_the_date_is_an_imf_fixdate() -> None:
-    """RFC 9110 5.6.7, by its own example."""
-    assert DateField().line(784111777.9) == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-
-
-def test_the_date_is_made_once_a_second() -> None:
-    """One object for all answers of a second; another for the next, or for a clock set back."""
-    date = DateField()
-    first = date.line(0.0)
-    assert first == b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-    assert date.line(0.999) is first
-    assert date.line(1.0) == b"date: Thu, 01 Jan 1970 00:00:01 GMT\r\n"
-    assert date.line(0.5) == first

@@ -38,6 +38,47 @@ def test_every_case_is_read_as_llhttp_reads_it(name: str) -> None:
     assert first.said == again(first, raw).said == ByLlhttp(raw).said
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_behind_one_with_the_same_fields_is_read_alike(name: str) -> None:
+    """A connection compares the fields with those of its last request."""
+    raw = CASES[name].raw
+    line, end, fields = raw.partition(b"\r\n")
+    other = b"GET /other HTTP/1.1" + end + fields
+    learnt = again(Stream(get(line=line), other), other)  # all its lines are known
+    for pieces in ([raw, raw], [raw + raw], [other, raw], [raw, other, raw]):
+        stream = again(learnt)
+        for piece in pieces:
+            stream.feed(piece)
+        assert stream.said == ByLlhttp(*pieces).said
+
+
+def test_fields_that_are_the_same_are_not_read_again() -> None:
+    """By identity: one list of them, private ones included, for as long as the connection lives."""
+    stream = Stream(BROWSER * 2 + BROWSER.replace(b"session=1", b"session=2") + BROWSER)
+    first, second, other, last = (head.headers for head in stream.sink.heads)
+    assert first is second
+    assert other is not first
+    assert last is not first
+    assert last == first
+
+
+def test_of_a_body_only_its_length_is_known() -> None:
+    """The next request has a body too, and it ends where it ends."""
+    post = get(b"Content-Length: 3", line=b"POST / HTTP/1.1") + b"abc"
+    stream = Stream(post * 2, post[:-1], b"c" + post)
+    assert stream.sink.bodies == [b"abc"] * 4
+    assert stream.sink.complete == 4
+
+
+def test_fields_that_are_long_together_are_read_each_time() -> None:
+    """An idle connection holds no more than 2 kB of them."""
+    long = get(*(b"X-%d: %b" % (number, b"y" * 200) for number in range(10)))
+    stream = Stream(long, long)
+    one, other = stream.sink.heads
+    assert one.headers == other.headers
+    assert one.headers is not other.headers
+
+
 @pytest.mark.parametrize("byte", range(256))
 @pytest.mark.parametrize(
     "raw",

@@ -54,6 +54,17 @@ def test_a_peer_is_trusted_by_its_address(entries: list[str], host: str, trusted
     assert Networks.parse(entries).trusts(host) is trusted
 
 
+def test_what_was_found_of_an_address_is_remembered_and_bounded() -> None:
+    """Of each connection it is asked; of the whole internet not everybody can be remembered."""
+    networks = Networks.parse(["10.0.0.0/8"])
+    hosts = [f"{net}.{a}.{b}.1" for net in (10, 11) for a in range(50) for b in range(50)]
+    for _ in range(2):
+        assert [networks.trusts(host) for host in hosts] == [h.startswith("10.") for h in hosts]
+    assert 0 < len(networks._found) <= 1024
+    assert networks == Networks.parse(["10.0.0.0/8"])
+    assert "11.0.0.1" not in repr(networks)
+
+
 @pytest.mark.parametrize("entries", [[], ["127.0.0.1"], ["*"]])
 def test_a_unix_socket_is_always_trusted(entries: list[str]) -> None:
     """Gunicorn: peers without an IP address are "treated as allowed, unconditionally"."""

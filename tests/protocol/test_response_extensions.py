@@ -28,8 +28,7 @@ def begun(
     headers: Headers = (), status: int = 200, method: str = "GET", version: str = "1.1"
 ) -> ResponseEncoder:
     """An encoder whose application has begun."""
-    encoder = ResponseEncoder(method, version)
-    encoder.start(status, headers)
+    encoder = ResponseEncoder(method, version, status, headers)
     return encoder
 
 

@@ -24,7 +24,10 @@ TCP = Peer(("192.0.2.1", 50000), ("192.0.2.2", 80), tls=False)
 TLS = Peer(("2001:db8::1", 50000), ("2001:db8::2", 443), tls=True)
 UNIX = Peer(None, ("/run/app.sock", None), tls=False)
 
-NAMES = ("http.response.trailers", "http.response.pathsend")
+# What an HTTP response can do here, beyond the core.
+OFFERED: dict[str, dict[str, Any]] = {
+    f"http.response.{name}": {} for name in ("early_hint", "pathsend", "trailers", "zerocopysend")
+}
 PLAIN = ForwardedPolicy(request_id_field=b"")
 
 
@@ -43,7 +46,7 @@ def websocket_scope(
     state: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The same of a WebSocket connection."""
-    return Scopes(PLAIN, root_path, NAMES).websocket(head, peer, subprotocols, state)
+    return Scopes(PLAIN, root_path).websocket(head, peer, subprotocols, state)
 
 
 def request(target: bytes = b"/", method: str = "GET", version: str = "1.1") -> RequestHead:
@@ -67,7 +70,7 @@ def test_an_http_scope_has_exactly_its_keys() -> None:
         "headers": [(b"host", b"h"), (b"a", b"b")],
         "client": ("192.0.2.1", 50000),
         "server": ("192.0.2.2", 80),
-        "extensions": {},
+        "extensions": OFFERED,
     }
 
 
@@ -345,7 +348,7 @@ def test_no_state_is_no_key() -> None:
 
 def test_scopes_share_nothing_that_can_be_changed() -> None:
     """ASGI: middleware changes scopes, and the next request must not see it."""
-    scopes = Scopes(ForwardedPolicy(), "", NAMES, RequestIds("0" * 16))
+    scopes = Scopes(ForwardedPolicy(), "", RequestIds("0" * 16))
     head = request()
     peer = TLS._replace(extensions={"tls": {"tls_version": 0x0304}})
 
@@ -374,13 +377,12 @@ def test_scopes_share_nothing_that_can_be_changed() -> None:
 
 def test_an_http_scope_offers_what_the_server_has() -> None:
     """ASGI, extensions: the presence of the key, with an empty dict."""
-    scope = Scopes(PLAIN, "", NAMES).http(request(), TCP, None)
-    assert scope["extensions"] == {"http.response.trailers": {}, "http.response.pathsend": {}}
+    assert Scopes(PLAIN).http(request(), TCP, None)["extensions"] == OFFERED
 
 
 def test_a_websocket_scope_offers_a_denial_response_only() -> None:
     """ASGI, extensions: what an HTTP response can do does not apply to it."""
-    scope = Scopes(PLAIN, "", NAMES).websocket(request(), TCP, [], None)
+    scope = Scopes(PLAIN).websocket(request(), TCP, [], None)
     assert scope["extensions"] == {"websocket.http.response": {}}
 
 
@@ -392,7 +394,7 @@ def test_what_the_connection_knows_is_in_every_scope() -> None:
     }
     peer = TLS._replace(extensions=values)
     scopes = Scopes(PLAIN)
-    assert scopes.http(request(), peer, None)["extensions"] == values
+    assert scopes.http(request(), peer, None)["extensions"] == OFFERED | values
     found = scopes.websocket(request(), peer, [], None)["extensions"]
     assert found == {"websocket.http.response": {}, **values}
 
@@ -430,5 +432,5 @@ def test_a_refused_request_has_an_id_too() -> None:
 def test_without_ids_there_are_none(policy: ForwardedPolicy, ids: RequestIds | None) -> None:
     """asgi_request_id_field = ""."""
     head = request()
-    assert Scopes(policy, request_ids=ids).http(head, TCP, None)["extensions"] == {}
+    assert Scopes(policy, request_ids=ids).http(head, TCP, None)["extensions"] == OFFERED
     assert head.request_id == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
+from accesslogs import Turns, leave_gunicorns_alone
 from gunicorn_asgi.protocol.accesslog import AccessRecord, WebSocketFigures
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.worker import jsonlog
@@ -51,7 +53,9 @@ class Installed:
         for name, value in values.items():
             self.cfg.set(name, value)
         self.worker = SimpleNamespace(cfg=self.cfg, log=log_class(self.cfg))
-        self.state = SimpleNamespace(on_request=None, on_complete=None)
+        self.turns = Turns()
+        self.state = SimpleNamespace(on_request=None, on_complete=None, loop=self.turns, requests=7)
+        leave_gunicorns_alone()
         Hooks(cast("Worker", self.worker), cast("ServerState", self.state), 3).install()
 
     @property
@@ -123,6 +127,7 @@ def test_gunicorns_own_logger_agrees_when_it_writes(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     installed = Installed(accesslog=str(path), access_log_format="%(h)s %(r)s %(s)s %(B)s %(M)s")
     installed.on_complete(RECORD)
+    installed.turns.end()
     assert path.read_text() == "192.0.2.1 GET /a%20b?q=1 HTTP/1.1 404 12 250\n"
     for handler in installed.worker.log.access_log.handlers[:]:
         installed.worker.log.access_log.removeHandler(handler)
@@ -157,6 +162,17 @@ def test_a_websocket_is_told_at_its_beginning_and_at_its_end() -> None:
     assert second[3].total_seconds() == 7.5
 
 
+def test_a_logger_class_that_raises_costs_a_line_and_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is the user's code; the response is already out."""
+    told: list[str] = []
+    monkeypatch.setattr(Logger, "exception", lambda _self, text: told.append(text))
+    monkeypatch.setattr(Ear, "access", lambda *_args: 1 / 0)
+    Installed(Ear).on_complete(RECORD)
+    assert told == ["Exception in the access log"]
+
+
 def test_statsd_counts_and_times_a_websocket_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +197,45 @@ def test_statsd_counts_and_times_a_websocket_once(
     installed.worker.log.sock.close()
 
 
+@pytest.mark.parametrize("hook", [False, True])
+def test_lines_of_both_ways_stand_in_the_order_of_the_requests(tmp_path: Path, hook: bool) -> None:
+    """A handler of the application's comes and goes: from the short way to the long and back."""
+    path = tmp_path / "access.log"
+    hooked: list[int] = []
+    more = {"post_request": lambda _worker, _req, _env, resp: hooked.append(resp.status_code)}
+    installed = Installed(
+        accesslog=str(path), access_log_format="%(s)s %(r)s", **(more if hook else {})
+    )
+    heard: list[int] = []
+
+    class Own(logging.Handler):
+        """Hears."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            """The status."""
+            heard.append(int(record.getMessage().partition(" ")[0]))
+
+    own = Own()
+    channel = installed.worker.log.access_log
+    for number in range(200, 230):
+        if number == 212:  # in the middle of a turn
+            channel.addHandler(own)
+        if number == 222:
+            channel.removeHandler(own)
+        head = RequestHead("GET", b"/%d" % number, "1.1", [], True)
+        installed.on_complete(AccessRecord(head, SCOPE, number, [], 0, 0.0))
+        if number % 5 == 4:
+            installed.turns.end()
+    assert path.read_text() == "".join(
+        f"{number} GET /{number} HTTP/1.1\n" for number in range(200, 230)
+    )
+    assert heard == list(range(210, 222))
+    assert hooked == (list(range(200, 230)) if hook else [])
+    for handler in channel.handlers[:]:
+        channel.removeHandler(handler)
+        handler.close()
+
+
 def test_the_format_can_name_what_gunicorn_does_not_know(tmp_path: Path) -> None:
     """Whatever class the logger has: see test_atoms.py."""
     path = tmp_path / "access.log"
@@ -188,6 +243,7 @@ def test_the_format_can_name_what_gunicorn_does_not_know(tmp_path: Path) -> None
         accesslog=str(path), access_log_format="%(bytes_out)s %(generation)s %(ttfb)s %(nobody)s"
     )
     installed.on_complete(RECORD)
+    installed.turns.end()
     assert path.read_text() == "12 3 - -\n"
     for handler in installed.worker.log.access_log.handlers[:]:
         installed.worker.log.access_log.removeHandler(handler)

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from boards import DEAD, new_board, new_worker, owner
+from gunicorn_asgi.aio.state import Progress
 from gunicorn_asgi.protocol.lifecycle import WorkerState
 from gunicorn_asgi.worker.obituary import in_words, tell_of_the_lost
 from gunicorn_asgi.worker.openrequests import OpenEntry
@@ -105,12 +106,12 @@ def test_without_the_table_nothing_is_claimed(board: Scoreboard) -> None:
 
 
 def test_of_many_requests_the_oldest_are_told() -> None:
-    entries = [OpenEntry(n, "GET", f"/{n}", "", "") for n in range(1, 6)]
+    entries = [OpenEntry(n, Progress.WAITING, "GET", f"/{n}", "", "") for n in range(1, 6)]
     words = in_words(entries, 2)
     assert [text.split(",")[0] for text in words] == ["GET '/1'", "GET '/2'", "and 3 more"]
     assert len(in_words(entries, 5)) == 5
 
 
 def test_what_could_forge_a_line_is_escaped() -> None:
-    (words,) = in_words([OpenEntry(1, "GET", "/\x9b31m\n", "", "")], 1)
+    (words,) = in_words([OpenEntry(1, Progress.WAITING, "GET", "/\x9b31m\n", "", "")], 1)
     assert words.startswith(r"GET '/\x9b31m\n', ")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boards import new_board, new_worker, owner
+from gunicorn_asgi.aio.state import Progress
 from gunicorn_asgi.worker.openrequests import ENTRIES, OpenEntry
 from gunicorn_asgi.worker.scoreboard import Cell
 
@@ -25,11 +26,15 @@ def slot() -> Slot:
 
 def test_a_request_is_shown_while_it_is_open(slot: Slot) -> None:
     """With everything that names it, and its beginning."""
-    table, before = slot.open_requests(), time.monotonic_ns()
+    table, before = slot.open_requests(), time.monotonic()
     place = table.begin(owner("/a?b=c", "POST", "id-1", ("192.0.2.1", 1234)))
     (entry,) = slot.read_requests()
-    assert before <= entry.began_ns <= time.monotonic_ns()
-    assert entry == OpenEntry(entry.began_ns, "POST", "/a?b=c", "id-1", "192.0.2.1:1234")
+    assert before <= entry.received <= time.monotonic()
+    assert entry == OpenEntry(
+        entry.received, Progress.WAITING, "POST", "/a?b=c", "id-1", "192.0.2.1:1234"
+    )
+    table.note(place, Progress.RESPONDING)
+    assert [entry.progress for entry in slot.read_requests()] == [Progress.RESPONDING]
     table.end(place)
     assert slot.read_requests() == []
 
@@ -49,6 +54,7 @@ def test_what_has_no_place_is_not_shown_and_takes_nobodys(slot: Slot) -> None:
     places = [table.begin(owner(f"/{number}")) for number in range(ENTRIES)]
     assert len(set(places)) == ENTRIES
     assert table.begin(owner("/too-many")) == 0
+    table.note(0, Progress.RESPONDING)
     table.end(0)
     assert len(slot.read_requests()) == ENTRIES
     for place in places:
@@ -76,11 +82,11 @@ def test_a_client_is_named_as_in_a_url(slot: Slot, client: object, text: str) ->
 def test_what_is_long_is_cut_and_odd_bytes_harm_nobody(slot: Slot) -> None:
     """A target has up to 8 kB, and bytes that are no text."""
     table = slot.open_requests()
-    table.begin(owner("/\xff\xfe" + "x" * 9000, "M" * 100, "i" * 128))
+    table.begin(owner("/\xff\xfe" + "x" * 9000, "PUT", "i" * 128))
     table.begin(owner("/next"))
     cut, following = slot.read_requests()
     assert cut.target == "/\xff\xfe" + "x" * 217
-    assert (cut.method, cut.request_id) == ("M" * 16, "i" * 64)
+    assert (cut.method, cut.request_id) == ("PUT", "i" * 64)
     assert following.target == "/next"
 
 

@@ -47,7 +47,7 @@ def test_the_json_has_the_documented_keys(board: Scoreboard) -> None:
         ]
     ]
     assert [list(row) for row in found["open_requests"]] == 2 * [
-        ["pid", "method", "target", "request_id", "client", "age_s"]
+        ["pid", "progress", "method", "target", "request_id", "client", "age_s"]
     ]
     words = {word for line in TABLES for word in re.findall(r"`([a-z0-9_]+)`", line)}
     keys = {*found, *found["workers"][0], *found["open_requests"][0], *found["latency"]}
@@ -102,13 +102,13 @@ def test_json_is_one_line_unless_it_is_for_people(board: Scoreboard) -> None:
 def test_the_table_is_aligned(monkeypatch: pytest.MonkeyPatch, board: Scoreboard) -> None:
     """Ages and pids to the right, words to the left."""
     new_worker(board).open_requests().begin(owner(client=None))
-    later = time.monotonic_ns() + 65_500_000_000
-    monkeypatch.setattr(time, "monotonic_ns", lambda: later)
+    later = time.monotonic() + 65.5
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     pid = os.getpid()
     lines = requests_table(board).splitlines()
-    assert lines[0].split() == ["age", "pid", "client", "id", "request"]
-    assert lines[1] == f"1m05s  {pid}  [2001:db8::1]:5  abc  POST /report?year=2026"
-    assert lines[3] == f"1m05s  {pid}  -                -    GET /"
+    assert lines[0].split() == ["age", "pid", "progress", "client", "id", "request"]
+    assert lines[1] == f"1m05s  {pid}  waiting   [2001:db8::1]:5  abc  POST /report?year=2026"
+    assert lines[3] == f"1m05s  {pid}  waiting   -                -    GET /"
 
 
 def test_a_request_cannot_drive_the_terminal() -> None:

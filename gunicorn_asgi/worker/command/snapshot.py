@@ -30,11 +30,13 @@ class OpenRequest:
 
     Attributes:
         pid: the worker's.
+        progress: waiting (for the application's response), responding, or websocket.
         method, target, request_id, client: see ``OpenEntry``.
-        age_s: seconds since it began.
+        age_s: seconds since its head was complete.
     """
 
     pid: int
+    progress: str
     method: str
     target: str
     request_id: str
@@ -48,15 +50,16 @@ def open_requests(board: Scoreboard) -> list[OpenRequest]:
 
 
 def _open_requests(figures: Figures) -> list[OpenRequest]:
-    now = time.monotonic_ns()
+    now = time.monotonic()
     found = [
         OpenRequest(
             slot.get(Cell.PID),
+            entry.progress.name.lower(),
             entry.method,
             entry.target,
             entry.request_id,
             entry.client,
-            round(max(0, now - entry.began_ns) / 1e9, 3),
+            round(max(0.0, now - entry.received), 3),
         )
         for slot in figures.living
         for entry in slot.read_requests()
@@ -91,19 +94,20 @@ def requests_table(board: Scoreboard) -> str:
     found = open_requests(board)
     if not found:
         return "no open requests"
-    cells = [("age", "pid", "client", "id", "request")]
+    cells = [("age", "pid", "progress", "client", "id", "request")]
     for each in found:
         target = each.target if len(each.target) <= _TARGET else each.target[: _TARGET - 3] + "..."
         cells.append(
             (
                 _age(each.age_s),
                 str(each.pid),
+                each.progress,
                 printable(each.client) or "-",
                 printable(each.request_id) or "-",
                 printable(f"{each.method} {target}"),
             )
         )
-    return "\n".join(columns(cells, left={2, 3, 4}))
+    return "\n".join(columns(cells, left={2, 3, 4, 5}))
 
 
 def _age(seconds: float) -> str:

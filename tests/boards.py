@@ -10,6 +10,7 @@ from typing import Any
 
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.lifecycle import WorkerState
+from gunicorn_asgi.protocol.peer import address_of
 from gunicorn_asgi.worker import scoreboard
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
@@ -64,10 +65,14 @@ class FakeOwner:
 
 
 def owner(
-    target: str = "/", method: str = "GET", request_id: str = "", client: object = ("192.0.2.1", 5)
+    target: str = "/",
+    method: str = "GET",
+    request_id: str = "",
+    client: tuple[str, int] | None = ("192.0.2.1", 5),
 ) -> FakeOwner:
     """A request that a worker is busy with."""
     head = RequestHead(method, target.encode("latin-1"), "1.1", [], keep_alive=True)
     head.request_id = request_id
     head.received = time.monotonic()
+    head.address = address_of(client)
     return FakeOwner(head, {"client": client})

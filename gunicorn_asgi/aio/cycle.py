@@ -135,7 +135,7 @@ class HTTPCycle(SendingExchange):
         if self._file is not None:
             self._file.lose()
         if not complete:
-            self._record(_CLIENT_CLOSED_REQUEST)
+            self.record(_CLIENT_CLOSED_REQUEST)
         task = self.task
         if complete or task is None or task.done() or self._grace is not None:
             return
@@ -219,7 +219,7 @@ class HTTPCycle(SendingExchange):
             return
         if self.writing is _BODY:
             # Its end must not look like an end: no last chunk, fewer bytes than promised.
-            self._record(self.encoder.status)
+            self.record(self.encoder.status)
             connection.abort_response(self)
             return
         self.refuse(status)
@@ -236,13 +236,13 @@ class HTTPCycle(SendingExchange):
             headers=self.id_fields([]),
         )
         self._connection.write(data)
-        self._record(status)
+        self.record(status)
         # Not DONE: an application that is not over must learn that nobody listens any more.
         self.lose()
 
-    def complete(self, now: float = 0.0) -> None:
-        """The last byte of the response is written, at ``now`` if that is known."""
-        self._record(self.encoder.status, now)
+    def complete(self) -> None:
+        """The last byte of the response is written."""
+        self.record(self.encoder.status)
         self._body.clear()
         if self._wake is not None:
             self._wake_up()
@@ -254,7 +254,7 @@ class HTTPCycle(SendingExchange):
             return
         if not isinstance(reason, ClientDisconnected):
             self._log_error("has sent a file that could not be read to its end", reason)
-            self._record(self.encoder.status)
+            self.record(self.encoder.status)
         self._connection.abort_response(self)
 
     # Helpers
@@ -299,7 +299,7 @@ class HTTPCycle(SendingExchange):
             self._wake.set()
             self._wake = None
 
-    def _record(self, status: int, now: float = 0.0) -> None:
+    def record(self, status: int, now: float = 0.0) -> None:
         """Count it, and tell the access log; ``now``, if it is known, by ``ServerState.clock``."""
         state = self._connection.state
         if self._recorded:

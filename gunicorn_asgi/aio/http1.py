@@ -226,6 +226,8 @@ class HTTP1Protocol(ClockedProtocol):
         if crowded or self._out or state.before_flush is not None:
             self.write(data)
         else:
+            if state.meter is not None:
+                state.meter.settle()
             self.written += len(data)
             self._transport.write(data)
 

@@ -8,7 +8,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from gunicorn_asgi.aio.tls import tls_extension
-from gunicorn_asgi.protocol.peer import Peer
+from gunicorn_asgi.protocol.peer import Peer, address_of
 
 if TYPE_CHECKING:
     from gunicorn_asgi.protocol.forwarded import ForwardedPolicy
@@ -134,7 +134,8 @@ class Listener:
         if proxied is not None:
             tls = tls or proxied.tls
             extensions.update(proxied.extensions)
-        return Peer(client, server, tls, self._trusts(policy, client, server), extensions)
+        trusted = self._trusts(policy, client, server)
+        return Peer(client, server, tls, trusted, extensions, address_of(client))
 
     @staticmethod
     def _trusts(

@@ -87,8 +87,12 @@ class SendingExchange(Exchange):
 
     # What a subclass answers
 
-    def complete(self, now: float = 0.0) -> None:
-        """The last byte of the response is written, at ``now`` if that is known."""
+    def record(self, status: int, now: float = 0.0) -> None:
+        """Count it, and tell the access log; ``now``, if it is known, by ``ServerState.clock``."""
+        raise NotImplementedError
+
+    def complete(self) -> None:
+        """The last byte of the response is written."""
         raise NotImplementedError
 
     def break_off(self, reason: Exception) -> None:
@@ -238,8 +242,9 @@ class SendingExchange(Exchange):
             return False
         self._sent = len(body)
         self.fire(_END)
+        self.record(self.encoder.status, now)
         connection.write_answer(whole, self.head.received, now)
-        self.complete(now)
+        self.complete()
         return True
 
     def _head_of_response(self, final: int | None) -> bytes:

@@ -130,6 +130,9 @@ class Meter(Protocol):
     def request(self, status: int, seconds: float) -> None:
         """A request is over, with that status, after so many seconds."""
 
+    def settle(self) -> None:
+        """What was counted is to be kept, whatever becomes of the worker."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -317,6 +320,8 @@ class ServerState:
         self.dirty.append(connection)
 
     def _flush_all(self) -> None:
+        if self.meter is not None:
+            self.meter.settle()
         dirty, self.dirty = self.dirty, []
         for connection in dirty:
             if connection.pipelining:

@@ -50,6 +50,7 @@ class RequestHead:
         websocket: whether that is one to WebSocket.
         told: whether a proxy may have said something in a noted field.
         underscores: whether there may be a field with "_" in its name.
+        address: of the client, for who shows the request.
         request_id: what the request is called in scope and logs; "" without ids.
         complete: whether there is no body, so that the head is all of the request.
         line: the request line, if ``known.py`` has read it.
@@ -57,6 +58,7 @@ class RequestHead:
     """
 
     __slots__ = (
+        "address",
         "complete",
         "expect_continue",
         "headers",
@@ -95,6 +97,7 @@ class RequestHead:
         self.websocket = False
         self.underscores = False
         self.told = True
+        self.address = b""
         self.request_id = ""
         self.line = line
         self.received = 0.0

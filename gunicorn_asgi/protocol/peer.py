@@ -15,7 +15,7 @@ from ipaddress import (
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["Networks", "Peer", "unmapped"]
+__all__ = ["Networks", "Peer", "address_of", "unmapped"]
 
 # So many addresses are remembered with what was found of them: to read one takes 5 us.
 _REMEMBERED = 1024
@@ -32,6 +32,7 @@ class Peer(NamedTuple):
             ``forwarded_allow_ips``.
         extensions: what the connection adds to "extensions" of its scopes: "tls" and
             "proxy_protocol"; each scope gets shallow copies.
+        address: the client as ``address_of()`` tells it.
     """
 
     client: tuple[str, int] | None
@@ -39,11 +40,20 @@ class Peer(NamedTuple):
     tls: bool
     trusted: bool = False
     extensions: Mapping[str, dict[str, Any]] = MappingProxyType({})
+    address: bytes = b""
 
     def known(self) -> dict[str, Any]:
         """What the access log can be told of a request that has no scope, as a piece of one."""
         extensions = {name: values.copy() for name, values in self.extensions.items()}
         return {"client": self.client, "server": self.server, "extensions": extensions}
+
+
+def address_of(client: tuple[str, int] | None) -> bytes:
+    """``address:port`` as in a URL, for who shows it; empty without an address."""
+    if client is None:
+        return b""
+    host, port = client
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -8,7 +8,7 @@ from gunicorn_asgi.protocol.errors import RemoteProtocolError
 from gunicorn_asgi.protocol.forwarded import ForwardedPolicy, drop_or_refuse, origin
 from gunicorn_asgi.protocol.head import RequestHead
 from gunicorn_asgi.protocol.identity import RequestIds, taken
-from gunicorn_asgi.protocol.peer import Peer
+from gunicorn_asgi.protocol.peer import Peer, address_of
 from gunicorn_asgi.protocol.target import decode_path, split_target
 
 __all__ = ["Peer", "Scopes"]
@@ -98,7 +98,7 @@ class Scopes:
         state: dict[str, Any] | None,
         extensions: dict[str, dict[str, Any]],
     ) -> dict[str, Any]:
-        client, server, secure, trusted, more = peer
+        client, server, secure, trusted, more, head.address = peer
         believed = trusted and head.told
         # First of all, so that a refusal has an id too.
         if self._ids is not None:
@@ -117,7 +117,9 @@ class Scopes:
         root_path = self._root_path
         if believed and self._is_told(head):
             told = origin(head, peer, self._policy, host)
-            client = told.client
+            if told.client is not client:
+                client = told.client
+                head.address = address_of(client)
             secure = secure if told.secure is None else told.secure
             host = host if told.host is None else told.host
             root_path = root_path if told.root_path is None else told.root_path

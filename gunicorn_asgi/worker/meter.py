@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -15,16 +16,27 @@ from gunicorn_asgi.worker.scoreboard import Slot
 
 __all__ = ["Meter", "install"]
 
-# First cell for a status, by its hundreds; 499 is counted with the aborted.
-_ROWS = tuple(request_cell(min(hundreds, 5), 0) for hundreds in range(10))
 _ABORTED = 499
 _CLASSES = range(len(CLASSES))
 
 
 class Meter:
-    """Runs in: worker. Requests at once, everything else with each beat."""
+    """Runs in: worker. Requests before their answers leave, everything else with each beat."""
 
-    __slots__ = ("_before", "_counters", "_gc_began", "_seconds", "_sums")
+    __slots__ = (
+        "_above",
+        "_before",
+        "_cell",
+        "_count",
+        "_counters",
+        "_gc_began",
+        "_row",
+        "_seconds",
+        "_status",
+        "_sums",
+        "_took",
+        "_up_to",
+    )
 
     def __init__(self, slot: Slot) -> None:
         """Runs in: worker."""
@@ -32,9 +44,14 @@ class Meter:
         # What the workers before this one in the slot have counted.
         self._before = {counter: self._counters[counter] for counter in Counter}
         self._sums = [(sum_cell(row), self._counters[sum_cell(row)]) for row in _CLASSES]
-        # By the first cell of the class.
-        self._seconds = {request_cell(row, 0): 0.0 for row in _CLASSES}
+        self._seconds = [0.0 for _ in _CLASSES]
         self._gc_began = 0.0
+        # Requests of one status and one bucket, one after the other, as most come, not counted yet.
+        self._status = 0
+        self._above = self._up_to = 0.0
+        self._row = self._cell = 0
+        self._count = 0
+        self._took = 0.0
 
     def watch_gc(self) -> None:
         """Runs in: worker. Count the garbage collector's pauses from now on."""
@@ -42,13 +59,32 @@ class Meter:
 
     def request(self, status: int, seconds: float) -> None:
         """Runs in: worker. A request with that status is over; it took so many seconds."""
-        first = 0 if status == _ABORTED else _ROWS[status // 100]
-        self._counters[first + bisect_left(BOUNDS, seconds)] += 1
-        self._seconds[first] += seconds
+        if status != self._status or not self._above < seconds <= self._up_to:
+            self._turn_to(status, seconds)
+        self._count += 1
+        self._took += seconds
+
+    def settle(self) -> None:
+        """Runs in: worker. Put on the board what is not there yet."""
+        if self._count:
+            self._counters[self._cell] += self._count
+            self._seconds[self._row] += self._took
+            self._count = 0
+            self._took = 0.0
+
+    def _turn_to(self, status: int, seconds: float) -> None:
+        self.settle()
+        bucket = bisect_left(BOUNDS, seconds)
+        self._status = status
+        self._row = 0 if status == _ABORTED else min(status // 100, 5)
+        self._cell = request_cell(self._row, bucket)
+        self._above = BOUNDS[bucket - 1] if bucket else -math.inf
+        self._up_to = BOUNDS[bucket] if bucket < len(BOUNDS) else math.inf
 
     def publish(self, totals: Totals, messages_received: int, messages_sent: int) -> None:
         """Runs in: worker. Write the totals; messages are those of open WebSockets."""
-        for (cell, before), seconds in zip(self._sums, self._seconds.values(), strict=True):
+        self.settle()
+        for (cell, before), seconds in zip(self._sums, self._seconds, strict=True):
             self._counters[cell] = before + int(seconds * 1e6)
         self._put(Counter.BYTES_RECEIVED, totals.bytes_received)
         self._put(Counter.BYTES_SENT, totals.bytes_sent)

@@ -18,9 +18,9 @@ __all__ = ["ENTRIES", "TABLE_SIZE", "OpenEntry", "OpenRequests", "clear_table", 
 # More at once are not shown, only counted.
 ENTRIES = 128
 
-# When its head was complete (seconds of the monotonic clock; 0: free), progress, client, port, id,
-# method and target. What is longer is cut.
-_ENTRY = struct.Struct("<dB7x48si4x64s224s")
+# When its head was complete (seconds of the monotonic clock; 0: free), progress, client, id, method
+# and target. What is longer is cut.
+_ENTRY = struct.Struct("<dB7x56s64s224s")
 _PROGRESS = struct.calcsize("<d")
 _pack = _ENTRY.pack_into  # looked up once
 TABLE_SIZE = ENTRIES * _ENTRY.size
@@ -75,10 +75,8 @@ class OpenRequests:
             self._used = place + _ENTRY.size
             self._use((self._used - self._base) // _ENTRY.size)
         head = owner.head
-        host, port = owner.scope["client"] or ("", 0)
-        request_id = head.request_id.encode()
         line = b"%b %b" % (head.method.encode(), head.target) if head.line is None else head.line[5]
-        _pack(self._memory, place, head.received, 0, host.encode(), port or 0, request_id, line)
+        _pack(self._memory, place, head.received, 0, head.address, head.request_id.encode(), line)
         return place
 
     def note(self, place: int, progress: Progress) -> None:
@@ -103,11 +101,9 @@ def read_table(memory: mmap.mmap, base: int, used: int) -> list[OpenEntry]:
     """Runs in: master, worker and command line. What is open, the oldest first."""
     entries = []
     for place in range(base, base + min(used, ENTRIES) * _ENTRY.size, _ENTRY.size):
-        received, progress, host, port, request_id, line = _ENTRY.unpack_from(memory, place)
+        received, progress, address, request_id, line = _ENTRY.unpack_from(memory, place)
         if received:
             method, _, target = _text(line).partition(" ")
-            address = _text(host)
-            client = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             entries.append(
                 OpenEntry(
                     received,
@@ -115,7 +111,7 @@ def read_table(memory: mmap.mmap, base: int, used: int) -> list[OpenEntry]:
                     method,
                     target,
                     _text(request_id),
-                    client if host[0] else "",
+                    _text(address),
                 )
             )
     return sorted(entries, key=lambda entry: entry.received)

@@ -67,16 +67,36 @@ def test_every_counter_has_a_cell_of_its_own() -> None:
 )
 def test_a_request_counts_once_in_its_class(slot: Slot, status: int, name: str) -> None:
     """499 is nobody's answer; what no class has is an error."""
-    Meter(slot).request(status, 0.0001)
+    meter = Meter(slot)
+    meter.request(status, 0.0001)
+    meter.settle()
     counted = [cell for cell in range(COUNTERS) if slot.counters[cell]]
     assert counted == [request_cell(CLASSES.index(name), 0)]
+
+
+def test_alike_requests_are_counted_together_and_others_apart(slot: Slot) -> None:
+    """Whatever follows on whatever: nothing waits longer than for the end of a turn."""
+    meter = Meter(slot)
+    counts = dict.fromkeys(range(COUNTERS), 0)
+    for number in range(200):
+        status, seconds = (200, 404, 200, 503)[number * number % 4], BOUNDS[number % 3]
+        for _ in range(number % 4):
+            meter.request(status, seconds)
+            counts[request_cell(status // 100, number % 3)] += 1
+        if number % 5 == 0:
+            meter.settle()
+    meter.settle()
+    assert {cell: slot.counters[cell] for cell in counts} == counts
 
 
 @pytest.mark.parametrize("bucket", range(BUCKETS))
 def test_a_bound_belongs_to_its_bucket(slot: Slot, bucket: int) -> None:
     """Prometheus: `le` is "less or equal"; the last bucket has no bound."""
     seconds = BOUNDS[bucket] if bucket < len(BOUNDS) else 1e6
-    Meter(slot).request(200, seconds)
+    meter = Meter(slot)
+    meter.request(200, seconds)
+    meter.settle()
+    meter.settle()  # what is there is not counted again
     assert slot.counters[request_cell(CLASSES.index("2xx"), bucket)] == 1
 
 

@@ -68,12 +68,14 @@ def test_what_has_no_place_is_not_shown_and_takes_nobodys(slot: Slot) -> None:
     [
         (("192.0.2.1", 80), "192.0.2.1:80"),
         (("2001:db8::1", 443), "[2001:db8::1]:443"),
-        (("192.0.2.1", None), "192.0.2.1:0"),
+        (("192.0.2.1", 0), "192.0.2.1:0"),
         (None, ""),
     ],
     ids=["ipv4", "ipv6", "no port", "unix"],
 )
-def test_a_client_is_named_as_in_a_url(slot: Slot, client: object, text: str) -> None:
+def test_a_client_is_named_as_in_a_url(
+    slot: Slot, client: tuple[str, int] | None, text: str
+) -> None:
     """A forwarded one has no port; one on a unix socket has no name."""
     slot.open_requests().begin(owner(client=client))
     assert [entry.client for entry in slot.read_requests()] == [text]

@@ -367,8 +367,10 @@ class ServerState:
             self.start_task(coroutine, owner)
             return
         self.starting = owner
-        task = self._new_task(coroutine, context=self._base_context.copy(), eager_start=True)
-        self.starting = None
+        try:
+            task = self._new_task(coroutine, context=self._base_context.copy(), eager_start=True)
+        finally:
+            self.starting = None
         if not task.done():
             owner.task = task
             self.tasks[task] = owner

@@ -14,8 +14,8 @@ __all__ = ["RequestIds", "RequestName", "name_of", "named", "taken"]
 # Nothing that could end a line of a log, a quoted string or a field.
 _ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}\Z")
 
-# The last three digits of an id of ours.
-_LOW = tuple(f"{number:03x}" for number in range(4096))
+# The last two digits of an id of ours.
+_LOW = tuple(f"{number:02x}" for number in range(256))
 
 # W3C Trace Context, version 00; versions to come may have more, behind another "-".
 _TRACEPARENT = re.compile(
@@ -43,7 +43,7 @@ class RequestIds:
         for made in self._low:  # a loop, since next() would take twice as long
             return made
         # The front is formatted once for all the ids that have it.
-        self._low = map(f"{self._prefix}{next(self._high):013x}".__add__, _LOW)
+        self._low = map(f"{self._prefix}{next(self._high):014x}".__add__, _LOW)
         return next(self._low)
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 APP = Path(__file__).parent / "apps" / "churn.py"
 MB = 1000 * 1000
 BATCH = 100
-WARM_UP = 2_000
+# As many beforehand: a worker keeps some of the memory that it has freed.
+WARM_UP = 20_000
 CONNECTIONS = 20_000
 # More than the ports of one address that may be waiting for their last packets (TIME_WAIT).
 SOURCES = [f"127.0.0.{number}" for number in range(2, 10)]

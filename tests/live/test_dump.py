@@ -60,7 +60,7 @@ def test_it_shows_the_tasks_and_requests_of_every_worker(loop_kind: str, warning
             assert f"== worker {pid}, generation 1, ready ==\nMain thread (pid: {pid}), " in (
                 done.stdout
             )
-        task = r"^  Task-\d+, {} \(request \w+\), \d+\.\d s old\n(?:    .*\n)+    {}"
+        task = r"^  request, {} \(request \w+\), \d+\.\d s old\n(?:    .*\n)+    {}"
         place = rf"{m.dir}/app\.py:\d+ in wait\(\)\n    asyncio/locks\.py"
         for name in (r"GET '/wait\?a=1'", "WebSocket GET '/chat'"):
             assert re.search(task.format(name, place), done.stdout, re.MULTILINE), done.stdout

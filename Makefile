@@ -19,9 +19,10 @@ WORKERS ?= 2
 # Live tests mostly wait for processes, so more of them than there are cores run side by side.
 JOBS ?= 4
 ARGS ?=
-# What `make test` installs. `browser` adds what drives Chromium, a download of 53 MB: without CI=true
-# only who asks for it gets it, and the tests in a browser are skipped.
-WITH ?= $(if $(filter true,$(CI)),browser,test)
+# What `make test` installs. `browser` adds what drives Chromium, a download of 53 MB, `frameworks` what
+# the matrix of frameworks tries, and `all` is both: without CI=true only who asks for it gets it, and
+# the tests that need it are skipped.
+WITH ?= $(if $(filter true,$(CI)),all,test)
 # How long `make fuzz` looks.
 SECONDS ?= 600
 # What `make autobahn` runs: loops, and cases (all of them; `short` is what .ci/run takes).
@@ -93,6 +94,8 @@ clean:
 # One stamp for each set of extras, in one environment.
 extras-test := [test]
 extras-browser := [test,browser]
+extras-frameworks := [test,frameworks]
+extras-all := [test,browser,frameworks]
 extras-lint := [test,browser,lint]
 extras-coverage := [test,coverage]
 
@@ -131,5 +134,5 @@ matrix-%:
 .venvs/%/.installed: $(SOURCES)
 	[ -x .venvs/$*/bin/pip ] || $(INTERPRETER) -m venv --clear .venvs/$*
 	.venvs/$*/bin/pip install -q --disable-pip-version-check \
-		".[test]" "gunicorn==$(lastword $(subst -, ,$*))"
+		".[test,frameworks]" "gunicorn==$(lastword $(subst -, ,$*))"
 	touch $@

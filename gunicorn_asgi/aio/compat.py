@@ -10,30 +10,40 @@ if TYPE_CHECKING:
 
     from gunicorn_asgi.aio.state import ASGIApp, Message, Scope
 
-__all__ = ["single_callable"]
+__all__ = ["is_async", "single_callable", "takes"]
 
 
 def single_callable(app: Any) -> Any:  # noqa: ANN401 - nobody knows what a name in a module is
     """``app`` as one callable of scope, receive and send.
 
     One that takes only a scope, be it a function or a class, is of ASGI 2: it returns what takes
-    receive and send. Everything else is returned as it is. asgiref asks whether it is a coroutine
-    function, and so takes a callable that merely returns an awaitable for one of ASGI 2; its two
-    marks, which its decorators set, are obeyed.
+    receive and send. Everything else is returned as it is, and so is every coroutine function,
+    whatever it is wrapped around. asgiref asks for nothing else, and so takes a callable that
+    merely returns an awaitable for one of ASGI 2; its two marks, which its decorators set, are
+    obeyed.
     """
     if not callable(app) or getattr(app, "_asgi_single_callable", False) is True:
         return app
     if getattr(app, "_asgi_double_callable", False) is not True:
+        if is_async(app):
+            return app
         try:
             signature = inspect.signature(app)
         except (TypeError, ValueError):
             return app  # it does not tell: a callable of C
-        if _takes(signature, 3) or not _takes(signature, 1):
+        if takes(signature, 3) or not takes(signature, 1):
             return app
     return _single(app)
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
+def is_async(app: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether calling ``app`` gives a coroutine: a function, or an object like Starlette's."""
+    call = getattr(type(app), "__call__", None)  # noqa: B004 - that of its class, if it has one
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(call)
+
+
+def takes(signature: inspect.Signature, count: int) -> bool:
+    """Whether it can be called with ``count`` arguments, in their order."""
     try:
         signature.bind(*[None] * count)
     except TypeError:

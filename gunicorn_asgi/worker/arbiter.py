@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import gunicorn
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -24,6 +25,7 @@ from gunicorn_asgi.worker.tls import check_tls
 
 __all__ = [
     "NOT_HONOURED",
+    "OLDEST",
     "PROVED",
     "REFUSED",
     "Berth",
@@ -66,6 +68,10 @@ REFUSED: tuple[tuple[str, frozenset[object], str], ...] = (
 PROVED = ("worker_class", "address", "logger_class", "env", "proc_name", "uid", "gid")
 
 
+# The oldest Gunicorn that is served with, as pyproject.toml has it.
+OLDEST = (23,)
+
+
 class Berth(NamedTuple):
     """Runs in: master and worker. What a worker is given on its way out of the master."""
 
@@ -103,6 +109,7 @@ def check_settings(cfg: Config, log: Logger) -> Settings:
     Raises:
         SettingError: the server must not start with this configuration.
     """
+    _check_gunicorn()
     settings = Settings.resolve(cfg)
     for name, allowed, reason in REFUSED:
         setting = cfg.settings.get(name)
@@ -211,6 +218,15 @@ def _is_set(cfg: Config, name: str) -> bool:
     return setting is not None and bool(setting.get() != type(setting)().get())
 
 
+def _check_gunicorn() -> None:
+    """First of all: an older one lacks settings that ``Settings`` reads."""
+    if gunicorn.version_info < OLDEST:
+        raise SettingError(
+            f"Gunicorn is {gunicorn.__version__}, and gunicorn_asgi needs {OLDEST[0]} or newer: "
+            f"pip install 'gunicorn>={OLDEST[0]}'"
+        )
+
+
 def _check_loop(settings: Settings) -> None:
     """Also imports uvloop for the workers, which then share its memory; it makes no loop."""
     if settings.values["asgi_loop"] == "asyncio":
@@ -219,4 +235,7 @@ def _check_loop(settings: Settings) -> None:
         import uvloop  # noqa: F401
     except ImportError:
         if settings.values["asgi_loop"] == "uvloop":
-            raise SettingError("asgi_loop is 'uvloop', which is not installed") from None
+            raise SettingError(
+                "asgi_loop is 'uvloop', which is not installed: pip install uvloop, or set "
+                "asgi_loop to 'auto' or 'asyncio'"
+            ) from None

@@ -21,6 +21,7 @@ from gunicorn.glogging import Logger
 from gunicorn_asgi.protocol.lifecycle import WorkerState, is_accepting
 from gunicorn_asgi.worker.counters import Counter
 from gunicorn_asgi.worker.dumptimer import DumpTimer
+from gunicorn_asgi.worker.loading import NotLoaded
 from gunicorn_asgi.worker.scoreboard import Cell, Header, Scoreboard, Slot, milliseconds
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "BootTimeout",
     "back_off",
     "end_softly",
+    "end_with_its_line",
     "let_the_first_go",
     "record_failure",
 ]
@@ -104,7 +106,8 @@ class BootLimit:
 
 def record_failure(slot: Slot, exc: BaseException) -> None:
     """Runs in: worker. Tell everybody, and whoever asks later, that this boot has failed."""
-    slot.write_text("".join(traceback.format_exception(exc)))
+    whole = isinstance(exc, NotLoaded)  # one line, and none of its traceback's is anybody's
+    slot.write_text(str(exc) if whole else "".join(traceback.format_exception(exc)))
     slot.put(Cell.ENDED_AT, milliseconds())
     slot.counters[Counter.BOOT_FAILURES] += 1
     slot.put(Cell.STATE, WorkerState.FAILED)
@@ -134,14 +137,31 @@ def let_the_first_go(board: Scoreboard, slot: Slot, stopping: Callable[[], bool 
         time.sleep(0.05)
 
 
+def end_with_its_line(log: Logger, exc: BaseException) -> None:
+    """Runs in: worker. Log a first start's failure if one line says all of it, and end.
+
+    Gunicorn would print it to standard error, where an ``errorlog`` does not have it, or with a
+    traceback that has no line of the application in it.
+
+    Raises:
+        SystemExit: with the exit status that Gunicorn has for it, if it is a NotLoaded.
+    """
+    if isinstance(exc, NotLoaded):
+        log.error("%s", exc)
+        sys.exit(exc.status)
+
+
 def end_softly(board: Scoreboard, slot: Slot, log: Logger, exc: BaseException) -> NoReturn:
     """Runs in: worker. Log a failed boot and end with a code that the arbiter only logs.
 
     Raises:
         SystemExit: always.
     """
-    generation = slot.get(Cell.GENERATION)
-    log.error("Generation %d failed to boot (pid: %s)", generation, os.getpid(), exc_info=exc)
+    generation, pid = slot.get(Cell.GENERATION), os.getpid()
+    if isinstance(exc, NotLoaded):
+        log.error("Generation %d failed to boot (pid: %s): %s", generation, pid, exc)
+    else:
+        log.error("Generation %d failed to boot (pid: %s)", generation, pid, exc_info=exc)
     pause = back_off(board, slot)
     if pause:
         log.error("The next attempt follows in %g s", pause)

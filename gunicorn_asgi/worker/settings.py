@@ -110,18 +110,26 @@ class Settings:
 
     @staticmethod
     def misspelt(cfg: Config) -> Iterator[str]:
-        """Runs in: master. A sentence for each unknown ``asgi_`` name in the config file.
+        """Runs in: master. A sentence for each unknown name of ours in config file or environment.
 
         Gunicorn skips unknown names in silence, so a typo would go unnoticed.
         """
         known = {definition.name for definition in DEFINITIONS} | set(cfg.settings)
         for name in sorted(_namespace(cfg)):
             if name.startswith("asgi_") and name not in known:
-                import difflib  # which a start without a mistake does not need
+                yield _unknown(name, "the config file", known)
+        variables = {definition.variable for definition in DEFINITIONS}
+        for name in sorted(os.environ):
+            if name.startswith("GUNICORN_ASGI_") and name not in variables:
+                yield _unknown(name, "the environment", variables)
 
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                yield f"unknown setting {name} in the config file is ignored{hint}"
+
+def _unknown(name: str, place: str, known: Iterable[str]) -> str:
+    import difflib  # which a start without a mistake does not need
+
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown setting {name} in {place} is ignored{hint}"
 
 
 def _namespace(cfg: Config) -> dict[str, Any]:

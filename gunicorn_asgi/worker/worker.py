@@ -29,7 +29,7 @@ from gunicorn_asgi.protocol.lifecycle import (
     WorkerState,
 )
 from gunicorn_asgi.protocol.limits import DrainSchedule
-from gunicorn_asgi.worker import arbiter, boot, heap, reloading, signals
+from gunicorn_asgi.worker import arbiter, boot, heap, loading, reloading, signals
 from gunicorn_asgi.worker.gate import Gate, Order, master_has_closed
 from gunicorn_asgi.worker.hooks import Hooks
 from gunicorn_asgi.worker.meter import install
@@ -122,6 +122,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         if self._board.has_served:
             boot.end_softly(self._board, self._slot, self.log, exc)
         boot.let_the_first_go(self._board, self._slot, self._master_is_stopping)
+        boot.end_with_its_line(self.log, exc)
         if isinstance(exc, Exception) and not self.booted:
             return  # Gunicorn's own words, and its own exit codes
         self.log.error("Application startup failed: %s", exc, exc_info=exc)
@@ -144,7 +145,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
     def load_wsgi(self) -> None:
         """Runs in: worker. Import the application; with ``reload`` its errors are survived."""
         try:
-            self.wsgi = single_callable(self.app.wsgi())
+            self.wsgi = single_callable(loading.load(self.app))
         except Exception as exc:
             if not self.cfg.reload:
                 raise
@@ -250,13 +251,14 @@ class Worker(base.Worker):  # type: ignore[misc]  # Gunicorn is not typed
         await self._stop_lifespan(lifespan)
 
     def _ready(self) -> None:
+        # In front of the state, which lets another worker leave: its line is to stand behind this.
+        self.log.info("Worker ready (pid: %s)", self.pid)
         self._set_state(WorkerEvent.BOOTED)
         heap.freeze()
         # The first beat arms the arbiter's timeout; until now a slow start was not its business.
         self.notify()
         self._watchdog.guard_loop()
         self._vitals.ready()
-        self.log.info("Worker ready (pid: %s)", self.pid)
         age = self.settings.values["asgi_max_age"]
         if age:
             # Jitter: workers that were forked together must not age together.

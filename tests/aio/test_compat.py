@@ -139,7 +139,13 @@ class Unhelpful:
         """Never called."""
 
 
+@functools.wraps(function)
+async def wrapped(*args: Any) -> None:
+    """A coroutine function around one that takes one."""
+
+
 SINGLE = [
+    wrapped,
     hello,
     Framework(),
     Framework().__call__,

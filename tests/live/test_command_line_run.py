@@ -197,14 +197,17 @@ def test_check_calls_a_factory(folder: Path, app: str) -> None:
 @pytest.mark.parametrize(
     ("app", "complaint"),
     [
-        ("no_such_thing:app", "ModuleNotFoundError: No module named 'no_such_thing'"),
+        (
+            "no_such_thing:app",
+            "Cannot load 'no_such_thing:app': No module named 'no_such_thing'",
+        ),
         ("broken:app", "ModuleNotFoundError: No module named 'no_such_thing'"),
-        ("app:nix", "Failed to find attribute 'nix' in 'app'."),
-        ("app:create(1, 2)", r"TypeError: create\(\) takes from 0 to 1 positional arguments"),
-        ("app:__name__", "Application object must be callable."),
-        ("app:create", r"create\(path=None\) does not take .*: if it is a factory, .*app:create"),
+        ("app:nix", "Cannot load 'app:nix': Failed to find attribute 'nix' in 'app'"),
+        ("app:create(1, 2)", r"Cannot load .*: TypeError: create\(\) takes from 0 to 1 positional"),
+        ("app:__name__", "Cannot load .*: Application object must be callable; "),
+        ("app:create", r"Cannot serve .*: it is a function .*, write 'app:create\(\)', quoted"),
         ("raises:create()", "ValueError: no secret key"),
-        ("wsgi:app", ".* does not take .*is it a WSGI application"),
+        ("wsgi:app", "Cannot serve 'wsgi:app': it is a WSGI application, "),
         ("exits:app", "SystemExit: not today"),
         ("dies:app", "the import ended the process, status 7"),
     ],

@@ -188,6 +188,20 @@ def test_an_unknown_name_of_the_config_file_is_warned_of(
     assert sentence.startswith("unknown setting asgi_lop ")
 
 
+def test_an_unknown_name_in_the_environment_is_warned_of(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else's begins like that; those of Gunicorn's own settings are ours as well."""
+    monkeypatch.setenv("GUNICORN_ASGI_LOP", "auto")
+    monkeypatch.setenv("GUNICORN_ASGI_LIFESPAN", "auto")
+    monkeypatch.setenv("GUNICORN_PID", "1")
+    check(Config(), log)
+    assert log.at("warning") == [
+        "unknown setting GUNICORN_ASGI_LOP in the environment is ignored; did you mean "
+        "GUNICORN_ASGI_LOOP?"
+    ]
+
+
 def test_preload_app_is_told_what_hup_does_then(log: Log) -> None:
     """The arbiter loads the application once."""
     check(config(preload_app=True), log)
@@ -256,6 +270,19 @@ def test_a_bad_value_of_ours_is_refused(log: Log, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GUNICORN_ASGI_LOOP", "trio")
     with pytest.raises(SettingError, match="asgi_loop is 'trio'"):
         check(Config(), log)
+
+
+def test_a_gunicorn_that_is_too_old_is_refused_first(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lacks settings that would be read next; what is too old stands in pyproject.toml."""
+    monkeypatch.setattr(gunicorn, "version_info", (22, 0, 0))
+    monkeypatch.setattr(gunicorn, "__version__", "22.0.0")
+    monkeypatch.setattr(arbiter, "Settings", None)
+    with pytest.raises(SettingError, match=r"Gunicorn is 22\.0\.0, and .* needs 23 or newer: pip"):
+        check(Config(), log)
+    oldest = ".".join(map(str, arbiter.OLDEST))
+    assert f'"gunicorn>={oldest}",' in (DOCS.parent / "pyproject.toml").read_text()
 
 
 def test_uvloop_is_refused_where_it_is_not_installed(

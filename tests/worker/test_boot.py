@@ -15,10 +15,12 @@ from gunicorn_asgi.worker.boot import (
     BootLimit,
     back_off,
     end_softly,
+    end_with_its_line,
     let_the_first_go,
     record_failure,
 )
 from gunicorn_asgi.worker.counters import Counter
+from gunicorn_asgi.worker.loading import NotLoaded
 from gunicorn_asgi.worker.scoreboard import Cell, Scoreboard, Slot
 from kit.fakes import FakeLog
 
@@ -271,6 +273,38 @@ def test_failures_of_the_reload_before_do_not_count(board: Scoreboard) -> None:
         new_worker(board, S.FAILED)
     board.begin_generation(2)
     assert back_off(board, new_worker(board, S.FAILED)) == 0.5
+
+
+NOWHERE = NotLoaded("Cannot load 'ap:app': No module named 'ap'", 3)
+
+
+def test_a_failure_that_one_line_tells_is_written_down_without_a_traceback(
+    board: Scoreboard,
+) -> None:
+    """It would have no line of the application in it."""
+    for _ in range(2):
+        new_worker(board)
+    slot = new_worker(board, S.BOOTING)
+    record_failure(slot, NOWHERE)
+    assert slot.read_text() == str(NOWHERE)
+    log = FakeLog()
+    with pytest.raises(SystemExit) as caught:
+        end_softly(board, slot, log, NOWHERE)
+    assert caught.value.code == boot.FAILED
+    ((_, text, exc),) = log.records
+    assert text.endswith(f"): {NOWHERE}")
+    assert exc is None
+
+
+def test_a_first_start_that_one_line_tells_of_ends_with_gunicorns_exit_status() -> None:
+    """Anything else is left to Gunicorn."""
+    log = FakeLog()
+    end_with_its_line(log, ValueError("another"))
+    assert log.records == []
+    with pytest.raises(SystemExit) as caught:
+        end_with_its_line(log, NOWHERE)
+    assert caught.value.code == 3
+    assert log.lines("error") == [str(NOWHERE)]
 
 
 @pytest.mark.parametrize(("serving", "seconds"), [(2, 0.0), (0, 0.5)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from gunicorn.config import Config
 from gunicorn_asgi.worker.command.check import complaint_about
 from gunicorn_asgi.worker.command.run import Launcher, flag, register
 from gunicorn_asgi.worker.definitions import DEFINITIONS
+from gunicorn_asgi.worker.loading import misfit
 from gunicorn_asgi.worker.settings import Settings
 
 __all__: list[str] = []
@@ -226,6 +228,28 @@ def test_arguments_are_read_again_at_a_reload_and_sys_argv_is_left_alone(
     assert whole == ["-m", "gunicorn_asgi", "run", "--what", "ever"]
 
 
+@pytest.mark.usefixtures("conf")
+@pytest.mark.parametrize(
+    ("arguments", "suggested"),
+    [
+        (["--asgi-drain-lingre", "1"], "unknown flag --asgi-drain-lingre: did you mean --asgi-dra"),
+        (["--wokers=2"], "unknown flag --wokers: did you mean --workers?"),
+        (["--qqqqqqqqqqqq"], ""),
+        (["--worker-c", "x.Y", "--backlog", "many"], ""),
+    ],
+)
+def test_a_misspelt_flag_is_told_with_a_suggestion(
+    conf: Path, arguments: list[str], suggested: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the parser's own words, where there is one near."""
+    with pytest.raises(SystemExit) as caught:
+        launch(conf, *arguments, "app:app")
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert suggested in last
+    assert ("did you mean" in last) is bool(suggested)
+
+
 # -- check -----------------------------------------------------------------------------------------
 
 
@@ -239,30 +263,39 @@ class Application:
 async def function(scope: object, receive: object, send: object) -> None: ...
 async def open_function(*args: object) -> None: ...
 async def with_default(scope: object, receive: object, send: object, more: int = 1) -> None: ...
-def factory() -> None: ...
-def factory_with_default(settings: object = None) -> None: ...
-def wsgi(environ: object, start_response: object) -> None: ...
+async def of_two(scope: object, receive: object) -> None: ...
+async def of_none() -> None: ...
 def asgi2(scope: object) -> None: ...
 
 
-@pytest.mark.parametrize("app", [Application(), function, open_function, with_default, type, asgi2])
+@functools.wraps(of_none)
+async def wrapped(*args: object) -> None: ...
+
+
+class NotAtAll:
+    """Called for something else."""
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "app", [Application(), function, open_function, with_default, type, asgi2, wrapped]
+)
 def test_what_may_be_an_asgi_application_is_left_in_peace(app: Callable[..., object]) -> None:
     """And those of ASGI 2, and what does not tell: many things made in C have no signature."""
     assert complaint_about(app) == ""
 
 
 @pytest.mark.parametrize(
-    ("app", "hint"),
+    ("app", "shown"),
     [
-        (factory, "is it a factory|if it is a factory"),
-        (factory_with_default, "if it is a factory"),
-        (wsgi, r"wsgi\(environ.*is it a WSGI application"),
-        (Application, "if it is a factory"),
+        (of_two, r"of_two\(scope: .*\)"),
+        (of_none, r"of_none\(\)"),
+        (NotAtAll(), r"NotAtAll\(\)"),
     ],
 )
-def test_what_cannot_be_an_asgi_application_is_told_apart(
-    app: Callable[..., object], hint: str
-) -> None:
+def test_what_cannot_be_an_asgi_application_is_told(app: Callable[..., object], shown: str) -> None:
+    """What a worker does not refuse, since it might be no mistake: loading.misfit."""
     complaint = complaint_about(app)
-    assert re.search(hint, complaint)
-    assert "does not take (scope, receive, send)" in complaint
+    assert re.fullmatch(shown + r".* does not take \(scope, receive, send\)", complaint)
+    assert misfit(app, "app:app") == ""

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 
 from gunicorn import util
 from gunicorn.config import Config
-from gunicorn.errors import AppImportError
 
-from gunicorn_asgi.aio.compat import single_callable
+from gunicorn_asgi.aio.compat import single_callable, takes
 from gunicorn_asgi.worker import arbiter
 from gunicorn_asgi.worker.command.output import say
 from gunicorn_asgi.worker.command.run import Launcher
+from gunicorn_asgi.worker.loading import NotLoaded, load
 from gunicorn_asgi.worker.settings import SettingError, Settings
 from gunicorn_asgi.worker.tls import check_tls
 from gunicorn_asgi.worker.worker import Worker
@@ -185,9 +185,9 @@ def _be_the_child(app: Launcher, writer: int) -> None:
 def _import(app: Launcher) -> str:
     """What is wrong with the application; empty if nothing is."""
     try:
-        return complaint_about(app.wsgi())
-    except AppImportError as exc:  # a clear sentence about the name, the factory or the object
-        return _one_line(str(exc))
+        return complaint_about(load(app))
+    except NotLoaded as exc:
+        return str(exc)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - the application's code
         traceback.print_exc()
         return _one_line(_last_words(exc))
@@ -196,30 +196,14 @@ def _import(app: Launcher) -> str:
 def complaint_about(app: Callable[..., object]) -> str:
     """Runs in: command line. Why ``app`` is no ASGI application; empty if it may be one.
 
-    Gunicorn asks only whether it can be called.
+    A worker refuses only what is clearly something else, see ``loading.misfit``; nobody who asks
+    whether all is well wants to hear that it may be.
     """
     try:
-        signature = inspect.signature(app)
+        signature = inspect.signature(app, follow_wrapped=False)
     except (TypeError, ValueError):  # made in C: it does not tell
         return ""
-    if _takes(signature, 3):
+    if takes(signature, 3) or single_callable(app) is not app:
         return ""
-    hint = ""
-    # Of ASGI 2 is what takes a scope, and nothing less.
-    may_be_factory = _takes(signature, 0)
-    if single_callable(app) is not app and not may_be_factory:
-        return ""
-    if may_be_factory:
-        hint = ": if it is a factory, write it with parentheses, as in app:create()"
-    elif _takes(signature, 2):
-        hint = ": is it a WSGI application?"
     name = getattr(app, "__name__", type(app).__name__)
-    return f"{name}{signature} does not take (scope, receive, send){hint}"
-
-
-def _takes(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
+    return f"{name}{signature} does not take (scope, receive, send)"

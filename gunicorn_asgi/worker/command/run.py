@@ -14,11 +14,15 @@ from typing import Any
 from gunicorn import config
 from gunicorn.app.wsgiapp import WSGIApplication
 
+from gunicorn_asgi.worker.command.output import complain
 from gunicorn_asgi.worker.definitions import DEFINITIONS, Definition
 
 __all__ = ["WORKER_CLASS", "Launcher", "flag", "register", "run"]
 
 WORKER_CLASS = "gunicorn_asgi.Worker"
+
+# The exit status of argparse.
+_WRONG_ARGUMENTS = 2
 
 
 def flag(name: str) -> str:
@@ -92,8 +96,24 @@ class Launcher(WSGIApplication):  # type: ignore[misc]  # Gunicorn is not typed
         sys.argv = [self.prog, *self._arguments]
         try:
             super().load_config()
+        except SystemExit as exc:
+            if exc.code == _WRONG_ARGUMENTS:
+                self._suggest()
+            raise
         finally:
             sys.argv = whole
+
+    def _suggest(self) -> None:
+        """The parser has said which flag it does not know; say which one may be meant."""
+        import difflib  # which a start without a mistake does not need
+
+        known = [each for setting in self.cfg.settings.values() for each in setting.cli or ()]
+        for argument in self._arguments:
+            given = argument.partition("=")[0]
+            # The parser takes the beginning of a flag for all of it.
+            if given.startswith("--") and not any(each.startswith(given) for each in known):
+                for close in difflib.get_close_matches(given, known, n=1):
+                    complain(f"unknown flag {given}: did you mean {close}?")
 
 
 def run(prog: str, arguments: Sequence[str]) -> int:

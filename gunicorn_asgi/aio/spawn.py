@@ -40,5 +40,5 @@ def created(
 ) -> asyncio.Task[None]:
     """A Task as the loop itself makes it."""
     if sys.version_info >= (3, 11):
-        return loop.create_task(coroutine, context=context)
-    return context.run(loop.create_task, coroutine)
+        return loop.create_task(coroutine, name=_NAME, context=context)
+    return context.run(loop.create_task, coroutine, name=_NAME)

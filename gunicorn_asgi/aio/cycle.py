@@ -227,10 +227,9 @@ class HTTPCycle(SendingExchange):
 
     def refuse(self, status: int) -> None:
         """Answer for the application, which has sent nothing that left the worker."""
-        state = self._connection.state
         data = error_response(
             status,
-            state.date_line(),
+            self._connection.state.date_line(),
             version=self.head.version,
             method=self.head.method,
             headers=self.id_fields([]),

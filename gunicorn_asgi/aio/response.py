@@ -248,8 +248,7 @@ class SendingExchange(Exchange):
         return True
 
     def _head_of_response(self, final: int | None) -> bytes:
-        state = self._connection.state
-        return self.encoder.head(state.date_line(), final, self._lives_on())
+        return self.encoder.head(self._connection.state.date_line(), final, self._lives_on())
 
     def _lives_on(self) -> bool:
         """Whether client and server let the connection live on behind this response."""

@@ -89,6 +89,7 @@ class Hooks:
         log = self._worker.log
         try:
             request, environ, response = _views(record)
+            self._worker.nr = self._state.requests
             self._post_request(self._worker, request, environ, response)
         except Exception:  # the user's code; the response is already out
             log.exception("Exception in post_request hook")

@@ -144,6 +144,21 @@ class Server:
     always: bool = True
 
 
+def _asked(place: Place) -> list[str]:
+    """What the setup asks for, in words that Gunicorn and hypercorn have in common."""
+    line = []
+    if place.setup.keep_alive:
+        line += ["--keep-alive", str(place.setup.keep_alive)]
+    if place.setup.tls:
+        cert, key = place.certificate
+        line += ["--certfile", cert, "--keyfile", key]
+    if place.setup.access_log:
+        # In Gunicorn's own format, which is the combined one. Uvicorn's worker has no other than
+        # its own, which is shorter.
+        line += ["--access-logfile", str(place.access_log)]
+    return line
+
+
 def _gunicorn(worker: str, hidden: str = "") -> Callable[[Place], list[str]]:
     """Workers of that class; the module ``hidden`` cannot be imported."""
     code = "from gunicorn.app.wsgiapp import run; run()"
@@ -154,16 +169,7 @@ def _gunicorn(worker: str, hidden: str = "") -> Callable[[Place], list[str]]:
         settings = f"--workers {place.setup.workers} --backlog 2048 --worker-connections 20000"
         line = [sys.executable, "-c", code, "-k", worker, *settings.split()]
         line += ["--log-level", "warning", "--bind", place.bind]
-        if place.setup.keep_alive:
-            line += ["--keep-alive", str(place.setup.keep_alive)]
-        if place.setup.tls:
-            cert, key = place.certificate
-            line += ["--certfile", cert, "--keyfile", key]
-        if place.setup.access_log:
-            # In Gunicorn's own format, which is the combined one. Uvicorn's worker has no other
-            # than its own, which is shorter.
-            line += ["--access-logfile", str(place.access_log)]
-        return [*line, place.setup.app]
+        return [*line, *_asked(place), place.setup.app]
 
     return command
 
@@ -203,14 +209,7 @@ def _granian_logging(place: Place) -> dict[str, object]:
 def _hypercorn(place: Place) -> list[str]:
     settings = f"--workers {place.setup.workers} --worker-class uvloop --backlog 2048"
     line = [sys.executable, "-m", "hypercorn", *settings.split(), "--bind", place.bind]
-    if place.setup.keep_alive:
-        line += ["--keep-alive", str(place.setup.keep_alive)]
-    if place.setup.tls:
-        cert, key = place.certificate
-        line += ["--certfile", cert, "--keyfile", key]
-    if place.setup.access_log:
-        line += ["--access-logfile", str(place.access_log)]
-    return [*line, place.setup.app]
+    return [*line, *_asked(place), place.setup.app]
 
 
 def _picows(place: Place) -> list[str]:

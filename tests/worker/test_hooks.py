@@ -305,6 +305,7 @@ def test_post_request_gets_worker_request_environ_and_response() -> None:
     installed.on_complete(RECORD)
     ((worker, req, environ, resp),) = seen
     assert worker is installed.worker
+    assert worker.nr == installed.state.requests
     assert req.uri == "/a%20b?q=1"
     assert environ["PATH_INFO"] == "/a b"
     assert (resp.status_code, resp.response_length) == (404, 12)
